@@ -310,10 +310,7 @@ impl FromStr for Cursor {
         let seq = digits.parse().ok().filter(|_| is_number);
         let invalid = || Invalid::new("cursor", "is neither EPOCH-SEQ nor a number");
         Ok(Self {
-            epoch: epoch
-                .map(Epoch::new)
-                .transpose()
-                .map_err(|_| invalid())?,
+            epoch: epoch.map(Epoch::new).transpose().map_err(|_| invalid())?,
             seq: Seq(seq.ok_or_else(invalid)?),
         })
     }

@@ -54,7 +54,8 @@ impl Jitter {
     /// The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
     #[must_use]
     pub fn nth(self, n: u64) -> Self {
-        let mut z = (u64::from(self.0) << 32 | 0x9e37_79b9).wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut z = (u64::from(self.0) << 32 | 0x9e37_79b9)
+            .wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         Self(((z ^ (z >> 31)) >> 32) as u32)
@@ -69,9 +70,14 @@ mod tests {
     fn the_wait_doubles_up_to_its_bound() {
         let policy = RetryPolicy::default();
         let half = Jitter(1 << 31);
-        let waits: Vec<_> = (0..7).map(|n| policy.backoff(n, half).as_millis()).collect();
+        let waits: Vec<_> = (0..7)
+            .map(|n| policy.backoff(n, half).as_millis())
+            .collect();
         assert_eq!(waits, [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);
-        assert_eq!(policy.backoff(4_000_000_000, Jitter(u32::MAX)).as_millis(), 29_999);
+        assert_eq!(
+            policy.backoff(4_000_000_000, Jitter(u32::MAX)).as_millis(),
+            29_999
+        );
         assert_eq!(policy.backoff(3, Jitter(0)).as_millis(), 0);
     }
 }

@@ -73,7 +73,9 @@ impl FromStr for Timestamp {
         let at: jiff::Timestamp = text.parse().map_err(|_| {
             Invalid::new(
                 "time",
-                format!("{text:?} is not an ISO 8601 time with a zone, such as 2026-11-21T00:10:24.219Z"),
+                format!(
+                    "{text:?} is not an ISO 8601 time with a zone, such as 2026-11-21T00:10:24.219Z"
+                ),
             )
         })?;
         Ok(Self(at.as_millisecond()))

@@ -1,1 +1,7 @@
-//! To come.
+//! Background tasks for AI agents: durable, streamed, embeddable.
+
+pub mod clock;
+pub mod error;
+pub mod store;
+
+pub use sidestream_core as core;

@@ -1,0 +1,559 @@
+//! What a store must do: keep tasks and the log of what happened to them, together.
+//!
+//! A store knows how to find and save rows. It does not know the rules: for every change it asks
+//! [`sidestream_core::lifecycle::decide`] what the command leads to, with the row it just read, inside
+//! the transaction that saves the outcome. SQL picks rows; Rust decides what becomes of them.
+//!
+//! All writing goes through one method, [`Store::commit`], which takes a *batch*, because that is where
+//! the speed is. [`crate::writer`] gathers the requests of concurrent callers into batches.
+//!
+//! What every store promises stands once, in [`conformance`]; a store joins by one line.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sidestream_core::command::Loss;
+use sidestream_core::wire::SnapshotTask;
+use sidestream_core::{
+    AgentId, Attempt, Command, Epoch, Filter, Jitter, LogEntry, Namespace, Record, Rejection,
+    ResourceId, RunId, Seq, Spec, Status, Task, TaskId, ThreadId, Timestamp, ToolCallId, ToolName,
+    WorkerId,
+};
+use tokio::sync::watch;
+
+use crate::error::StoreError;
+
+pub mod conformance;
+pub mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+pub use memory::MemoryStore;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteOptions, SqliteStore};
+
+/// What came of a store's work.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Keeps tasks and their log. Shared by all who use it; every method may be called concurrently.
+///
+/// Dropping a future of a reading method abandons the read. Dropping that of [`Store::commit`] does
+/// *not* undo the batch: it may still be committed.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug + 'static {
+    /// Carries out a batch of requests, in order, as one transaction (L1).
+    ///
+    /// One request never spoils another: a rejected one changes nothing and the rest goes on. At most
+    /// one request of a batch may name a given task, except that [`Request::Claim`] and
+    /// [`Request::Rescue`], which come last, pick tasks themselves.
+    ///
+    /// The events get the next places of the log, without a hole (L2), and the doorbell rings.
+    ///
+    /// # Errors
+    /// Nothing of the batch is kept — or, where the error says so ([`StoreError::is_outcome_unknown`]),
+    /// perhaps all of it is. Every request is made so that repeating it is harmless.
+    async fn commit(&self, batch: Vec<Request>) -> Result<Committed>;
+
+    /// Where the log begins and ends.
+    async fn head(&self) -> Result<Head>;
+
+    /// One task.
+    async fn get(&self, namespace: &Namespace, id: &TaskId) -> Result<Option<Task>>;
+
+    /// A page of tasks, with the exact number of all that match.
+    async fn list(&self, query: &ListQuery) -> Result<Page>;
+
+    /// Which tasks match, and the place in the log that this is the state after (S1): one moment.
+    ///
+    /// What it returns is small; [`Store::resolve`] reads the rest, page by page, with no transaction
+    /// held open in between.
+    async fn snapshot(&self, query: &SnapshotQuery) -> Result<Snapshot>;
+
+    /// How the pinned tasks stood at their snapshot's moment, in the order given. One that has been
+    /// deleted since, and whose events are pruned, is left out.
+    async fn resolve(&self, pins: &[Pin]) -> Result<Vec<SnapshotTask>>;
+
+    /// A page of the log.
+    async fn log(&self, query: &LogQuery) -> Result<LogPage>;
+
+    /// The tasks of a thread that ended and whose end nobody has acknowledged, oldest end first (R6).
+    async fn completions(
+        &self,
+        namespace: &Namespace,
+        thread: &ThreadId,
+        limit: usize,
+    ) -> Result<Vec<Task>>;
+
+    /// How many tasks stand where, over all namespaces: for metrics. Cheap at any size.
+    async fn counts(&self) -> Result<HashMap<Status, u64>>;
+
+    /// The API keys, revoked ones included, oldest first.
+    async fn keys(&self) -> Result<Vec<ApiKey>>;
+
+    /// Rings after every commit that this process can see, its own or another's, with the head of
+    /// the log at that time. It carries nothing else, and may skip values.
+    fn doorbell(&self) -> watch::Receiver<Seq>;
+
+    /// Is this process the only one that can write here? Then whoever held a lease before it started,
+    /// as a worker inside the process, is gone.
+    fn is_exclusive(&self) -> bool;
+
+    /// The time by which this store decides.
+    fn now(&self) -> Timestamp;
+}
+
+/// Something to write.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Create a task, unless it is a repetition.
+    Dispatch {
+        /// What was asked for.
+        spec: Arc<Spec>,
+        /// What to do when no slot is free.
+        admission: Admission,
+    },
+    /// Carry out a command. Not for [`Command::Dispatch`], [`Command::Claim`] and
+    /// [`Command::Record`], which have requests of their own.
+    Command {
+        /// The tenant's room.
+        namespace: Namespace,
+        /// Which task.
+        id: TaskId,
+        /// What is asked of it.
+        command: Command,
+    },
+    /// Keep what an owner elsewhere reports, creating the task if need be.
+    Record {
+        /// The tenant's room.
+        namespace: Namespace,
+        /// The report.
+        record: Arc<Record>,
+    },
+    /// Give pending tasks to a worker.
+    Claim(Claim),
+    /// End the running attempts whose worker is gone or whose time is up, by the rule their retries
+    /// say.
+    Rescue(Rescue),
+    /// Remove an ended task. Its events stay until they are pruned.
+    Delete {
+        /// The tenant's room.
+        namespace: Namespace,
+        /// Which task.
+        id: TaskId,
+    },
+    /// Remove ended tasks that are older than their retention.
+    Cleanup(Cleanup),
+    /// Forget the beginning of the log.
+    Prune(Prune),
+    /// The ends of these tasks have been told (R6).
+    Acknowledge {
+        /// The tenant's room.
+        namespace: Namespace,
+        /// Whose ends.
+        thread: ThreadId,
+        /// What was told: one whose task has ended anew since is not taken as told.
+        told: Told,
+    },
+    /// Keep a new API key.
+    AddKey(ApiKey),
+    /// Make an API key worthless from now on.
+    RevokeKey {
+        /// Which, by [`ApiKey::id`].
+        id: String,
+    },
+}
+
+/// What a request came to.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The task as it stands, and whether this very request created it.
+    Dispatched {
+        /// The task, new or met again.
+        task: Task,
+        /// `false` when the dispatch was a repetition.
+        is_new: bool,
+    },
+    /// Nothing was created: the caller should run the tool itself, now.
+    FallbackToSync,
+    /// The task as it stands now.
+    Applied(Task),
+    /// What the worker got.
+    Claimed(Claimed),
+    /// What the rescue did.
+    Rescued(Rescued),
+    /// How many tasks, or keys, are gone.
+    Removed(u64),
+    /// How many events are gone.
+    Pruned(u64),
+    /// How many ends were newly acknowledged.
+    Acknowledged(u64),
+    /// The key is kept.
+    KeyAdded,
+}
+
+/// A batch, committed.
+#[derive(Debug)]
+pub struct Committed {
+    /// One for each request, in the order of the batch.
+    pub answers: Vec<std::result::Result<Answer, Rejection>>,
+    /// The events, in the order of the log.
+    pub entries: Vec<LogEntry>,
+}
+
+/// What a dispatch does when no slot is free.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// It waits: there is always room in the queue.
+    #[default]
+    Queue,
+    /// It is refused: [`Rejection::AtCapacity`].
+    Reject(Limits),
+    /// It is not created, and the caller is told to run it: [`Answer::FallbackToSync`].
+    FallbackToSync(Limits),
+}
+
+/// How many may run at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// In all, over all namespaces: looked at by [`Admission`] only, since a worker claims no more
+    /// than it has slots for.
+    pub total: Option<u32>,
+    /// Of one agent of one namespace. Tasks without an agent are not limited by it.
+    pub per_agent: Option<u32>,
+    /// Of one tool, over all namespaces.
+    pub per_tool: HashMap<ToolName, u32>,
+}
+
+/// Asks for pending tasks whose time has come: highest priority first, then the longest due.
+///
+/// A task whose agent or tool has no slot left is passed over, however many such tasks there are.
+/// Counting and claiming are one transaction, so the limits hold exactly (R4).
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// Who asks.
+    pub worker: WorkerId,
+    /// Only tasks of these tools.
+    pub tools: Arc<[ToolName]>,
+    /// Only tasks of this namespace; all, if `None`.
+    pub namespace: Option<Namespace>,
+    /// At most so many.
+    pub limit: u32,
+    /// How long the lease lasts, in milliseconds.
+    pub lease_ms: u64,
+    /// How many may run at once.
+    pub limits: Arc<Limits>,
+}
+
+/// What a worker got.
+#[derive(Debug, Clone, Default)]
+pub struct Claimed {
+    /// The tasks, each running, with the lease of its new attempt.
+    pub tasks: Vec<Task>,
+    /// When the next pending task of these tools, whose time has not come yet, is due.
+    pub next_due: Option<Timestamp>,
+}
+
+/// Looks for running attempts that nobody will end.
+#[derive(Debug, Clone)]
+pub struct Rescue {
+    /// At most so many in one transaction.
+    pub limit: u32,
+    /// How long after its deadline an attempt is timed out on its worker's behalf, in milliseconds.
+    pub overtime_ms: u64,
+    /// Chance; each task gets a factor of its own mixed from it.
+    pub jitter: Jitter,
+    /// Where set: only attempts held by workers whose id begins so are ended, at once and whatever
+    /// their lease says. For a process that knows that its predecessor is gone.
+    pub gone: Option<Gone>,
+}
+
+/// Workers known to be gone.
+#[derive(Debug, Clone)]
+pub struct Gone {
+    /// Those whose id begins with this…
+    pub prefix: String,
+    /// …but not this one.
+    pub except: WorkerId,
+}
+
+impl Rescue {
+    /// What a rescue does to a task that it found.
+    #[must_use]
+    pub fn command_for(&self, task: &Task, nth: u64, now: Timestamp) -> Command {
+        let jitter = self.jitter.nth(nth);
+        let attempt = task.attempt;
+        let is_held = task.lease.as_ref().is_some_and(|lease| lease.until > now);
+        if self.gone.is_some() {
+            let loss = Loss::ProcessGone;
+            return Command::ExpireLease {
+                attempt,
+                loss,
+                jitter,
+            };
+        }
+        if is_held {
+            return Command::TimeOut { attempt, jitter };
+        }
+        Command::ExpireLease {
+            attempt,
+            loss: Loss::LeaseEnded,
+            jitter,
+        }
+    }
+}
+
+/// What a rescue did.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rescued {
+    /// How many attempts it ended.
+    pub ended: u64,
+    /// When the next lease, or deadline with overtime, ends.
+    pub next: Option<Timestamp>,
+}
+
+/// Which ended tasks are old enough to go: those that ended strictly before these times.
+///
+/// Records of an owner elsewhere are not touched: their expiry is their owner's.
+#[derive(Debug, Clone)]
+pub struct Cleanup {
+    /// For completed ones.
+    pub completed_before: Timestamp,
+    /// For failed, timed-out and cancelled ones.
+    pub failed_before: Timestamp,
+    /// For those of a thread whose end is not acknowledged (R6), if that is earlier.
+    pub untold_before: Timestamp,
+    /// At most so many in one transaction.
+    pub limit: u32,
+}
+
+/// How much of the log may go: events older than `before`, and the oldest beyond `events_max`.
+#[derive(Debug, Clone)]
+pub struct Prune {
+    /// Strictly older events may go.
+    pub before: Timestamp,
+    /// No more than so many stay.
+    pub events_max: u64,
+    /// At most so many in one transaction.
+    pub limit: u32,
+}
+
+/// Which ends an agent was told.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// All that ended at or before this event.
+    UpTo(Seq),
+    /// These tasks, each with the event that was told.
+    These(Vec<(TaskId, Seq)>),
+}
+
+/// Where the log begins and ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The log's name.
+    pub epoch: Epoch,
+    /// Its last event.
+    pub seq: Seq,
+    /// The last event that has been pruned: a cursor before it cannot be honoured.
+    pub floor: Seq,
+}
+
+/// A page of the log.
+#[derive(Debug, Clone)]
+pub struct LogQuery {
+    /// Events after this one.
+    pub after: Seq,
+    /// At most so many.
+    pub limit: usize,
+    /// Only events of this task.
+    pub task: Option<(Namespace, TaskId)>,
+}
+
+/// A page of the log.
+#[derive(Debug, Clone)]
+pub struct LogPage {
+    /// In order.
+    pub entries: Vec<LogEntry>,
+    /// Where the log began and ended when the page was read, in the same transaction. When the query's
+    /// `after` is before [`Head::floor`], events are missing and the entries must not be used.
+    pub head: Head,
+    /// Everything up to here has been looked at: the last entry's place if the page is full, else the
+    /// head.
+    pub through: Seq,
+}
+
+/// What a snapshot is of.
+#[derive(Debug, Clone)]
+pub struct SnapshotQuery {
+    /// The tenant's room.
+    pub namespace: Namespace,
+    /// Which tasks.
+    pub filter: Filter,
+    /// Standing so: any of pending, running, suspended.
+    pub statuses: Vec<Status>,
+}
+
+/// Which tasks matched at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The moment: the state exactly after [`Head::seq`].
+    pub head: Head,
+    /// The tasks, in the order of their dispatch.
+    pub pins: Vec<Pin>,
+}
+
+/// A task at a snapshot's moment: enough to show it later as it stood then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin {
+    /// The store's own number of the task.
+    pub key: i64,
+    /// Where it stood.
+    pub status: Status,
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// Since when it stood so.
+    pub since: Timestamp,
+    /// Its last event then.
+    pub seq: Seq,
+}
+
+/// Which tasks to list, in which order.
+#[derive(Debug, Clone)]
+pub struct ListQuery {
+    /// The tenant's room.
+    pub namespace: Namespace,
+    /// Any of these; any at all, if empty.
+    pub statuses: Vec<Status>,
+    /// Of this agent.
+    pub agent_id: Option<AgentId>,
+    /// Of this call of an agent.
+    pub run_id: Option<RunId>,
+    /// Of this conversation.
+    pub thread_id: Option<ThreadId>,
+    /// For this user or object.
+    pub resource_id: Option<ResourceId>,
+    /// Of this tool.
+    pub tool_name: Option<ToolName>,
+    /// This call of a tool.
+    pub tool_call_id: Option<ToolCallId>,
+    /// Only those kept for an owner elsewhere (`true`), or only those dispatched here (`false`).
+    pub is_external: Option<bool>,
+    /// Whose time [`ListQuery::date_field`] is at or after this.
+    pub from: Option<Timestamp>,
+    /// Whose time [`ListQuery::date_field`] is before this.
+    pub to: Option<Timestamp>,
+    /// Which time `from` and `to` are about. A task without it does not match either.
+    pub date_field: TimeField,
+    /// By which time they are ordered, then by the order of dispatch. A task without it comes first
+    /// (ascending), or last (descending).
+    pub order_by: TimeField,
+    /// Latest first?
+    pub is_descending: bool,
+    /// Where the page begins.
+    pub start: PageStart,
+    /// At most so many; 0 gives none, and the total.
+    pub limit: usize,
+}
+
+impl ListQuery {
+    /// All tasks of a namespace, oldest first, at most `limit` of them.
+    #[must_use]
+    pub fn new(namespace: Namespace, limit: usize) -> Self {
+        Self {
+            namespace,
+            statuses: Vec::new(),
+            agent_id: None,
+            run_id: None,
+            thread_id: None,
+            resource_id: None,
+            tool_name: None,
+            tool_call_id: None,
+            is_external: None,
+            from: None,
+            to: None,
+            date_field: TimeField::CreatedAt,
+            order_by: TimeField::CreatedAt,
+            is_descending: false,
+            start: PageStart::Beginning,
+            limit,
+        }
+    }
+}
+
+/// Where a page begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PageStart {
+    /// With the first task.
+    Beginning,
+    /// After so many tasks: costs the skipping of them.
+    Offset(usize),
+    /// After the last task of another page: costs the same at any depth.
+    After(PageKey),
+}
+
+/// The last task of a page, as the place where the next begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageKey {
+    /// Its time, by [`ListQuery::order_by`].
+    pub time: Option<Timestamp>,
+    /// The store's own number of it.
+    pub key: i64,
+}
+
+/// One of a task's times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeField {
+    /// When it was dispatched.
+    #[default]
+    CreatedAt,
+    /// When its latest attempt began.
+    StartedAt,
+    /// Since when it is suspended.
+    SuspendedAt,
+    /// When it ended.
+    CompletedAt,
+}
+
+impl TimeField {
+    /// That time of a task.
+    #[must_use]
+    pub fn of(self, task: &Task) -> Option<Timestamp> {
+        match self {
+            Self::CreatedAt => Some(task.created_at),
+            Self::StartedAt => task.started_at,
+            Self::SuspendedAt => task.suspended_at,
+            Self::CompletedAt => task.completed_at,
+        }
+    }
+}
+
+/// A page of tasks.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// In the order asked for.
+    pub tasks: Vec<Task>,
+    /// How many match in all, exactly, when the page was read.
+    pub total: u64,
+    /// Where the next page begins; `None` when there is none.
+    pub next: Option<PageKey>,
+}
+
+/// An API key as it is kept: never the key itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// Its public name, shown in listings and used to revoke it.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// SHA-256 of the secret.
+    pub hash: [u8; 32],
+    /// What it allows: `read`, `write`, `worker` or `admin`.
+    pub role: String,
+    /// Where it allows that.
+    pub namespace: Namespace,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Timestamp>,
+}

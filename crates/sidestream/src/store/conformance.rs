@@ -1,0 +1,1 @@
+//! Every promise that a store can break, once.

@@ -1,0 +1,5 @@
+//! The reference store.
+
+/// Keeps everything in memory.
+#[derive(Debug)]
+pub struct MemoryStore;
