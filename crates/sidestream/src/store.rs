@@ -92,8 +92,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The API keys, revoked ones included, oldest first.
     async fn keys(&self) -> Result<Vec<ApiKey>>;
 
-    /// Rings after every commit that this process can see, its own or another's, with the head of
-    /// the log at that time. It carries nothing else, and may skip values.
+    /// Rings after every commit that this process can see and that added to the log, its own or
+    /// another's, with the head of the log at that time. It carries nothing else, and may skip values.
+    /// A commit that added nothing is silent: an idle worker's empty claim must not wake the worker.
     fn doorbell(&self) -> watch::Receiver<Seq>;
 
     /// Is this process the only one that can write here? Then whoever held a lease before it started,
