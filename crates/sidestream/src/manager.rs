@@ -566,7 +566,7 @@ impl TaskManager {
             snapshot: crate::stream::SnapshotKind::None,
             ..StreamOptions::default()
         };
-        let mut stream = self.stream(options);
+        let mut stream = self.stream(options).await?;
         // The place to read on from comes first; an end that is not seen now comes after it.
         loop {
             match stream.next().await {
@@ -588,10 +588,17 @@ impl TaskManager {
         }
     }
 
-    /// Watches (S1–S8).
-    pub fn stream(&self, options: StreamOptions) -> ChunkStream {
+    /// Watches (S1–S8). The moment of the snapshot, or the place to go on from, is fixed when this
+    /// returns: what happens afterwards will be seen, however late the stream is read.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn stream(&self, options: StreamOptions) -> Result<ChunkStream, StoreError> {
         self.inner.stats.stream_opened();
-        self.inner.source.open(self.namespace.clone(), options)
+        self.inner
+            .source
+            .open(self.namespace.clone(), options)
+            .await
     }
 
     /// What an agent has not yet been told: the ended tasks of a thread that nobody acknowledged,

@@ -103,10 +103,15 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    pub(crate) fn open(&self, namespace: Namespace, options: StreamOptions) -> ChunkStream {
+    /// Opens a stream: its moment, or its place, is fixed when this returns.
+    pub(crate) async fn open(
+        &self,
+        namespace: Namespace,
+        options: StreamOptions,
+    ) -> Result<ChunkStream, StoreError> {
         // Registered before anything is read: what happens from now on is noted under the key.
         let watcher = self.ring.watch(&namespace, options.filter.clone());
-        let reader = Reader {
+        let mut reader = Reader {
             source: self.clone(),
             namespace,
             cancel: options.cancel.clone().unwrap_or_default(),
@@ -116,11 +121,12 @@ impl Source {
             is_end_possible: true,
             last_item_at: Instant::now(),
         };
-        ChunkStream {
-            ready: VecDeque::new(),
+        let ready = reader.open().await?;
+        Ok(ChunkStream {
+            ready: ready.into(),
             cursor: None,
             state: State::Idle(Box::new(reader)),
-        }
+        })
     }
 }
 
@@ -318,7 +324,7 @@ impl Reader {
     /// One step of the story: what comes next, perhaps nothing yet; `None` at the end.
     async fn read_on(&mut self) -> Step {
         match self.phase.clone() {
-            Phase::Opening => self.open().await,
+            Phase::Opening => unreachable!("opened before it is read"),
             Phase::Snapshot { at, pins, shown } => self.show_snapshot(at, &pins, shown).await,
             Phase::News(place) => match self.watcher.read(place.seq, BATCH) {
                 Found::Behind => self.read_log(place).await,
@@ -330,10 +336,10 @@ impl Reader {
         }
     }
 
-    async fn open(&mut self) -> Step {
+    async fn open(&mut self) -> Result<Vec<StreamItem>, StoreError> {
         let Start::After(cursor) = &self.options.start else {
             self.take_snapshot().await?;
-            return Ok(Some(Vec::new()));
+            return Ok(Vec::new());
         };
         let head = self.source.store.head().await?;
         if let Some(reason) = why_not(cursor, &head) {
@@ -343,7 +349,7 @@ impl Reader {
             epoch: head.epoch,
             seq: cursor.seq,
         });
-        Ok(Some(Vec::new()))
+        Ok(Vec::new())
     }
 
     /// One moment: the rows that match, and the place in the log that they are the state after (S1).
@@ -404,7 +410,7 @@ impl Reader {
         };
         let page = self.source.store.log(&query).await?;
         if let Some(reason) = why_not(&place.cursor(), &page.head) {
-            return self.reset(reason, &page.head).await;
+            return self.reset(reason, &page.head).await.map(Some);
         }
         let chunks = page.entries.iter().map(Chunk::of_entry).map(Arc::new);
         let chunks = chunks.filter(|chunk| self.watcher.wants(chunk)).collect();
@@ -412,13 +418,13 @@ impl Reader {
     }
 
     /// Says that the cursor cannot be honoured, and begins anew.
-    async fn reset(&mut self, reason: &str, head: &Head) -> Step {
+    async fn reset(&mut self, reason: &str, head: &Head) -> Result<Vec<StreamItem>, StoreError> {
         let oldest = Cursor::new(head.epoch.clone(), head.floor).to_string();
         self.take_snapshot().await?;
-        Ok(Some(vec![StreamItem {
+        Ok(vec![StreamItem {
             chunk: Some(Arc::new(Chunk::stream_reset(reason, &oldest))),
             cursor: None,
-        }]))
+        }])
     }
 
     fn hand_out(
