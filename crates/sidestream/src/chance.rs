@@ -15,7 +15,10 @@ pub trait Chance: Send + Sync + fmt::Debug + 'static {
 pub struct SystemChance;
 
 impl Chance for SystemChance {
-    #[expect(clippy::disallowed_methods, reason = "the one place where randomness is drawn")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where randomness is drawn"
+    )]
     fn next(&self) -> u64 {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).expect("the operating system has randomness");

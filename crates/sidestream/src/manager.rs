@@ -653,7 +653,7 @@ impl TaskManager {
     pub fn stats(&self) -> Stats {
         self.inner.stats.read(
             self.inner.running.len(),
-            self.inner.writer.waiting(),
+            &self.inner.writer,
             self.ring_head(),
         )
     }
