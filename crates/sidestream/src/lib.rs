@@ -3,5 +3,6 @@
 pub mod clock;
 pub mod error;
 pub mod store;
+pub mod worker;
 
 pub use sidestream_core as core;

@@ -1,0 +1,4 @@
+//! To come.
+
+#[cfg(unix)]
+pub mod process;
