@@ -1,7 +1,6 @@
 //! Makes the command line and the environment of one attempt, before anything is started.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::io::Errno;
@@ -25,7 +24,7 @@ pub(super) fn prepare(program: &Program, invocation: &Invocation) -> Result<Prep
     let flags = template::fill(&program.flags, &invocation.args, &program.arguments)
         .map_err(|problem| Failure::of(program, Cause::Arguments, &problem))?;
     let token = marked::token(&invocation.installation, Uuid::new_v4());
-    let mut command = Command::new(executable(program));
+    let mut command = Command::new(&program.command);
     command
         .args(&program.arguments)
         .args(flags)
@@ -37,19 +36,6 @@ pub(super) fn prepare(program: &Program, invocation: &Invocation) -> Result<Prep
     }
     set_environment(&mut command, program, invocation, &token);
     Ok(Prepared { command, token })
-}
-
-/// Where std leaves open which directory a relative path starts at, we do not.
-fn executable(program: &Program) -> PathBuf {
-    let path = Path::new(&program.command);
-    match &program.working_directory {
-        Some(directory) if program.command.contains('/') => {
-            // An absolute path replaces the directory. A relative directory must be made absolute:
-            // the new process is in it already when it looks for the path.
-            std::path::absolute(directory.join(path)).unwrap_or_else(|_| path.to_owned())
-        }
-        _ => path.to_owned(),
-    }
 }
 
 fn set_environment(command: &mut Command, program: &Program, invocation: &Invocation, token: &str) {

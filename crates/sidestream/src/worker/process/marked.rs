@@ -51,6 +51,8 @@ mod system {
     use std::collections::BTreeSet;
     use std::fs;
     use std::os::fd::OwnedFd;
+    use std::thread;
+    use std::time::Duration;
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::process::{
@@ -63,11 +65,15 @@ mod system {
     /// nobody is left; but not for ever.
     const ROUNDS_MAX: usize = 8;
 
-    /// How long the killed may take to be gone, in each round.
+    /// How long one of the killed may take to be gone.
     const GONE_WAIT: Timespec = Timespec {
         tv_sec: 1,
         tv_nsec: 0,
     };
+
+    /// How often, and for how long each time, to wait for a process that is just being started.
+    const START_LOOKS_MAX: usize = 500;
+    const START_LOOK: Duration = Duration::from_millis(1);
 
     type IsOurs<'a> = &'a dyn Fn(&str) -> bool;
 
@@ -89,7 +95,9 @@ mod system {
                 process.signal(Signal::KILL);
                 killed.insert(process.id.as_raw_nonzero());
             }
-            wait_until_gone(&found);
+            if !are_gone(&found) {
+                break;
+            }
         }
         killed.len()
     }
@@ -132,7 +140,10 @@ mod system {
         // The handle comes first: should the process end and its id be given to another one, then
         // we either read that one's environment, or hold a handle that reaches nobody.
         let handle = pidfd_open(id, PidfdFlags::empty()).ok();
-        let environment = fs::read(format!("/proc/{id}/environ")).ok()?;
+        let mut environment = read(id, "environ")?;
+        if environment.is_empty() && has_started_meanwhile(id) {
+            environment = read(id, "environ")?;
+        }
         let token = environment
             .split(|byte| *byte == 0)
             .filter_map(|variable| variable.strip_prefix(MARK.as_bytes()))
@@ -141,14 +152,34 @@ mod system {
         is_ours(token).then_some(Found { id, handle })
     }
 
-    fn wait_until_gone(found: &[Found]) {
-        for process in found {
-            if let Some(handle) = &process.handle {
-                // Readable means ended.
-                let mut handles = [PollFd::new(handle, PollFlags::IN)];
-                let _ = poll(&mut handles, Some(&GONE_WAIT));
+    /// Waits if a process is just exchanging its program for another one: its memory holds no
+    /// environment then, and it would slip through. The kernel knows no event for this; it takes
+    /// microseconds, but on a busy machine the process may lose its turn in the middle.
+    fn has_started_meanwhile(id: Pid) -> bool {
+        for _ in 0..START_LOOKS_MAX {
+            // Kernel threads and dead processes have no command line either, but no memory.
+            let has_memory = read(id, "statm").is_some_and(|it| !it.starts_with(b"0 "));
+            if !has_memory || read(id, "cmdline").is_none_or(|it| !it.is_empty()) {
+                return has_memory;
             }
+            thread::sleep(START_LOOK);
         }
+        false
+    }
+
+    fn read(id: Pid, name: &str) -> Option<Vec<u8>> {
+        fs::read(format!("/proc/{id}/{name}")).ok()
+    }
+
+    /// Waits for their end. False if one takes too long: it hangs in the kernel, and looking again
+    /// would not help.
+    fn are_gone(found: &[Found]) -> bool {
+        let mut handles = found.iter().filter_map(|process| process.handle.as_ref());
+        handles.all(|handle| {
+            // Readable means ended.
+            let mut handles = [PollFd::new(handle, PollFlags::IN)];
+            poll(&mut handles, Some(&GONE_WAIT)) != Ok(0)
+        })
     }
 }
 

@@ -158,13 +158,27 @@ fn named_pipe(path: &Path) {
     assert!(made.expect("mkfifo runs").success());
 }
 
-/// Kills a process if it is there. Tells whether it was; a dead one that nobody has collected yet
-/// was not.
+/// Writes into a named pipe, on a thread of its own: opening waits for a reader, perhaps for ever.
+fn answer(path: &Path, text: &'static str) {
+    let path = path.to_owned();
+    std::thread::spawn(move || std::fs::write(path, text));
+}
+
+fn output_of(name: &str, args: &[&str]) -> String {
+    let output = std::process::Command::new(name).args(args).output();
+    String::from_utf8(output.expect("it runs").stdout).expect("UTF-8")
+}
+
+/// The letter that `ps` shows for a process; `Z` for one that is dead but not yet collected.
+fn state(id: &str) -> Option<char> {
+    output_of("ps", &["-o", "stat=", "-p", id]).chars().next()
+}
+
+/// Kills a process if it is there. Tells whether it was.
 fn was_alive(id: &str) -> bool {
-    let output = |name, args: &[&str]| std::process::Command::new(name).args(args).output();
-    let state = output("ps", &["-o", "stat=", "-p", id]).expect("ps runs");
-    let _ = output("kill", &["-KILL", id]).expect("kill runs");
-    matches!(state.stdout.first(), Some(state) if *state != b'Z')
+    let state = state(id);
+    output_of("kill", &["-KILL", id]);
+    state.is_some_and(|state| state != 'Z')
 }
 
 /// On a thread: opening waits for the first writer, which a failing test may never start.

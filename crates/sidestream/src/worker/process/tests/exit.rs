@@ -128,7 +128,8 @@ async fn is_not_read_for_ever(start: &str) {
 
 #[tokio::test]
 async fn who_writes_on_in_the_group_is_not_read_for_ever() {
-    is_not_read_for_ever("subprocess.Popen(['yes', 'x' * 8000], pass_fds=[3])").await;
+    // Without a mark, so that it is the signal to the group that ends it.
+    is_not_read_for_ever("subprocess.Popen(['yes', 'x' * 8000], pass_fds=[3], env={})").await;
 }
 
 /// Even when nothing can reach it: here a process that has left the group *and* lost its mark.

@@ -62,7 +62,7 @@ async fn an_output_comes_while_the_program_runs() {
     let answering = async {
         kept.arrived.notified().await;
         assert_eq!(kept.texts(), [r#""first""#]);
-        std::fs::write(&path, "second\n").expect("it reads");
+        answer(&path, "second\n");
     };
     let (invocation, never) = (invocation("{}"), CancellationToken::new());
     let running = run(&program, &invocation, &kept, &never);

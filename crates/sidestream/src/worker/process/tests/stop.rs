@@ -59,7 +59,7 @@ async fn when_it_returns_the_processes_are_gone() {
     let running = run(&program, &invocation, &kept, &cancel);
     let _ = within_bound(async { tokio::join!(running, cancelling) }).await;
     let id = kept.texts().remove(0);
-    assert!(!was_alive(&id));
+    assert_eq!(state(&id), None);
 }
 
 #[tokio::test]
@@ -89,6 +89,30 @@ up_and_wait()",
     assert_eq!(witness.end().await, ["tidied"]);
 }
 
+/// Closed pipes say that nothing more will come, not that the program has ended.
+#[tokio::test]
+async fn a_program_without_output_may_use_its_grace() {
+    let mut witness = Witness::new();
+    let mut program = witness.python(
+        "import time
+on_term(lambda: time.sleep(0.3), lambda: tell('tidied'), lambda: os._exit(0))
+os.close(1)
+os.close(2)
+tell('up')
+while True: signal.pause()",
+    );
+    program.stop_grace = LONG;
+    let (kept, cancel) = (Kept::default(), CancellationToken::new());
+    let invocation = invocation("{}");
+    let cancelling = async {
+        assert_eq!(witness.line().await, "up");
+        cancel.cancel();
+    };
+    let running = run(&program, &invocation, &kept, &cancel);
+    let (_, ()) = within_bound(async { tokio::join!(running, cancelling) }).await;
+    assert_eq!(witness.end().await, ["tidied"]);
+}
+
 #[tokio::test]
 async fn who_ignores_sigterm_is_killed_after_the_grace() {
     let mut witness = Witness::new();
@@ -111,14 +135,12 @@ async fn a_stopped_program_can_be_ended() {
 
 #[tokio::test]
 async fn a_cancelled_token_starts_nothing() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let mut program = shell("touch started");
-    program.working_directory = Some(directory.path().into());
+    // It would be told that there is no such program.
+    let program = Program::new("no-such-program-7531", [""; 0]);
     let (kept, cancel) = (Kept::default(), CancellationToken::new());
     cancel.cancel();
     let result = within_bound(run(&program, &invocation("{}"), &kept, &cancel)).await;
     assert_eq!(result.expect_err("it is stopped").cause, Cause::Cancelled);
-    assert!(!directory.path().join("started").exists());
 }
 
 /// Takes nothing, ever.

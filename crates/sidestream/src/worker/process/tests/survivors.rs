@@ -26,7 +26,7 @@ fn a_program_outlives_the_thread_that_started_it() {
         };
         scope.spawn(|| runtime.block_on(within_bound(start)));
     });
-    std::fs::write(&go, "still here\n").expect("it reads");
+    answer(&go, "still here\n");
     let result = runtime.block_on(within_bound(running));
     assert_eq!(result, Ok(Some(Json::string("up\nstill here"))));
 }
