@@ -151,7 +151,8 @@ impl Transaction<'_> {
             )?
             .execute(params![namespace, thread, signed(seq.0)])?,
             Told::These(ends) => {
-                let mut tell = prepare(self.connection,
+                let mut tell = prepare(
+ self.connection,
                     "UPDATE tasks INDEXED BY tasks_by_id SET is_untold = 0
                         WHERE is_untold = 1 AND namespace = ? AND thread_id = ? AND seq = ? AND id = ?",
                 )?;
