@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sidestream_core::{Jitter, TaskId};
+use sidestream_core::{Epoch, Jitter, TaskId};
 
 /// Draws random numbers.
 pub trait Chance: Send + Sync + fmt::Debug + 'static {
@@ -15,6 +15,10 @@ pub trait Chance: Send + Sync + fmt::Debug + 'static {
 pub struct SystemChance;
 
 impl Chance for SystemChance {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where randomness is drawn"
+    )]
     fn next(&self) -> u64 {
         let mut bytes = [0; 8];
         getrandom::fill(&mut bytes).expect("the operating system has randomness");
@@ -51,6 +55,11 @@ pub(crate) fn task_id(chance: &dyn Chance) -> TaskId {
     let bits = u128::from(chance.next()) << 64 | u128::from(chance.next());
     let uuid = uuid::Builder::from_random_bytes(bits.to_be_bytes()).into_uuid();
     TaskId::new(uuid.to_string()).expect("a UUID is a fit id")
+}
+
+/// A new log's name.
+pub(crate) fn epoch(chance: &dyn Chance) -> Epoch {
+    Epoch::new(&format!("{:016x}", chance.next())).expect("hexadecimal digits are a fit name")
 }
 
 /// A random factor.

@@ -287,6 +287,13 @@ struct Place {
 }
 
 impl Place {
+    fn at_end_of(head: Head) -> Self {
+        Self {
+            epoch: head.epoch,
+            seq: head.seq,
+        }
+    }
+
     fn cursor(&self) -> Cursor {
         Cursor::new(self.epoch.clone(), self.seq)
     }
@@ -354,6 +361,15 @@ impl Reader {
 
     /// One moment: the rows that match, and the place in the log that they are the state after (S1).
     async fn take_snapshot(&mut self) -> Result<(), StoreError> {
+        if self.options.snapshot == SnapshotKind::None {
+            let head = self.source.store.head().await?;
+            self.phase = Phase::Snapshot {
+                at: Place::at_end_of(head),
+                pins: Arc::new([]),
+                shown: 0,
+            };
+            return Ok(());
+        }
         let query = SnapshotQuery {
             namespace: self.namespace.clone(),
             filter: self.watcher.filter().clone(),
@@ -361,10 +377,7 @@ impl Reader {
         };
         let snapshot = self.source.store.snapshot(&query).await?;
         self.phase = Phase::Snapshot {
-            at: Place {
-                epoch: snapshot.head.epoch,
-                seq: snapshot.head.seq,
-            },
+            at: Place::at_end_of(snapshot.head),
             pins: snapshot.pins.into(),
             shown: 0,
         };

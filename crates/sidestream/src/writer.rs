@@ -5,6 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use sidestream_core::{Command, Namespace, Rejection, TaskId};
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +27,14 @@ type Reply = Result<Answer, Error>;
 #[derive(Debug, Clone)]
 pub struct Writer {
     sender: mpsc::Sender<Waiting>,
+    counts: Arc<Counts>,
+}
+
+/// What the writer has done.
+#[derive(Debug, Default)]
+struct Counts {
+    commits: AtomicU64,
+    requests: AtomicU64,
 }
 
 /// A request, and who waits for its answer.
@@ -39,12 +48,17 @@ impl Writer {
     /// The writer, and the loop that must be run for it to do anything.
     pub(crate) fn new(store: Arc<dyn Store>, tail: Arc<Tail>) -> (Self, WriterLoop) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        let writer = Self { sender };
+        let counts = Arc::<Counts>::default();
+        let writer = Self {
+            sender,
+            counts: Arc::clone(&counts),
+        };
         let writer_loop = WriterLoop {
             store,
             tail,
             receiver,
             deferred: VecDeque::new(),
+            counts,
         };
         (writer, writer_loop)
     }
@@ -91,6 +105,13 @@ impl Writer {
         }
     }
 
+    /// How many batches have been committed so far, and how many requests they held.
+    #[must_use]
+    pub fn commits_and_requests(&self) -> (u64, u64) {
+        let Counts { commits, requests } = &*self.counts;
+        (commits.load(Relaxed), requests.load(Relaxed))
+    }
+
     /// How many requests wait for their commit.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -105,6 +126,7 @@ pub(crate) struct WriterLoop {
     receiver: mpsc::Receiver<Waiting>,
     /// Second requests for a task that the last batch named already, in order.
     deferred: VecDeque<Waiting>,
+    counts: Arc<Counts>,
 }
 
 impl WriterLoop {
@@ -172,8 +194,11 @@ impl WriterLoop {
         &self,
         requests: Vec<Request>,
     ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+        let count = requests.len() as u64;
         let lead = self.tail.lead().await;
         let committed = self.store.commit(requests).await?;
+        self.counts.commits.fetch_add(1, Relaxed);
+        self.counts.requests.fetch_add(count, Relaxed);
         lead.publish(&committed.entries).await;
         Ok(committed.answers)
     }

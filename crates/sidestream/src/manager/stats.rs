@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use sidestream_core::{EventKind, LogEntry, Seq};
 
 use crate::stream::tail::Observer;
+use crate::writer::Writer;
 
 /// What a manager has seen since it started, and is doing now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub struct Stats {
     pub streams_opened: u64,
     /// Attempts that run in this process now.
     pub running: usize,
+    /// Batches committed.
+    pub commits: u64,
+    /// Requests in those batches.
+    pub requests: u64,
     /// Requests that wait for their commit now.
     pub writes_waiting: usize,
     /// The last event that watchers can see.
@@ -57,7 +62,8 @@ impl Counters {
         self.streams_opened.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn read(&self, running: usize, writes_waiting: usize, head: Seq) -> Stats {
+    pub(super) fn read(&self, running: usize, writer: &Writer, head: Seq) -> Stats {
+        let (commits, requests) = writer.commits_and_requests();
         Stats {
             dispatched: self.dispatched.load(Relaxed),
             started: self.started.load(Relaxed),
@@ -70,7 +76,9 @@ impl Counters {
             retried: self.retried.load(Relaxed),
             streams_opened: self.streams_opened.load(Relaxed),
             running,
-            writes_waiting,
+            commits,
+            requests,
+            writes_waiting: writer.waiting(),
             head,
         }
     }
