@@ -46,7 +46,10 @@ async fn each_route_knows_the_parameters_that_are_described() {
     let routes = [
         ("/v1/tasks", "/v1/tasks?nonsense=1".to_owned()),
         ("/v1/stream", "/v1/stream?nonsense=1".to_owned()),
-        ("/v1/task/stream", format!("/v1/task/stream?id={id}&nonsense=1")),
+        (
+            "/v1/task/stream",
+            format!("/v1/task/stream?id={id}&nonsense=1"),
+        ),
         (
             "/v1/thread/completions",
             "/v1/thread/completions?id=t&nonsense=1".to_owned(),
@@ -92,7 +95,11 @@ async fn a_task_is_described_as_it_is_sent() {
     records.push(host.run(json!({"toolName": "broken"})).await);
     records.push(host.run(json!({"toolName": "echo", "args": 1})).await);
     let record = json!({"subagentType": "s", "description": "d"});
-    let put = host.call("PUT", "/v1/tasks/mine").json(&record).send().await;
+    let put = host
+        .call("PUT", "/v1/tasks/mine")
+        .json(&record)
+        .send()
+        .await;
     records.push(put.expect(200).json()["task"].clone());
 
     let records = records.iter().map(|record| record.as_object().unwrap());
@@ -110,6 +117,11 @@ async fn a_new_task_is_described_as_it_is_taken() {
     let refusal = host.post("/v1/tasks", json!({"nonsense": 1})).await;
     let refusal = refusal.expect(400).json();
     let detail = refusal["detail"].as_str().unwrap();
-    let known: BTreeSet<_> = detail.split('`').skip(3).step_by(2).map(ToOwned::to_owned).collect();
+    let known: BTreeSet<_> = detail
+        .split('`')
+        .skip(3)
+        .step_by(2)
+        .map(ToOwned::to_owned)
+        .collect();
     assert_eq!(known, described);
 }
