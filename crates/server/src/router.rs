@@ -47,6 +47,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(app), limits::bound_time))
         .layer(from_fn_with_state(Arc::clone(app), auth::authenticate));
     let compatible = Router::from(compatible)
+        .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(Arc::clone(app), limits::bound_time))
         .layer(from_fn_with_state(Arc::clone(app), auth::authenticate));
     let open = Router::new()
