@@ -9,10 +9,10 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sidestream_core::wire::TaskRecord;
-use sidestream_core::{Json, NewTask, Status, TaskId, ThreadId};
+use sidestream_core::{ChunkType, Filter, Json, NewTask, Status, TaskId, ThreadId, Timestamp};
 
 use crate::error::{Error, Problem};
-use crate::stream::{Backoff, Stream, StreamRequest};
+use crate::stream::{Backoff, Item, SnapshotKind, Stream, StreamRequest};
 
 /// How long a request may take unless the builder says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,6 +40,7 @@ struct Inner {
 pub struct Builder {
     base: String,
     api_key: Option<String>,
+    namespace: Option<String>,
     request_timeout: Duration,
     backoff: Backoff,
 }
@@ -48,6 +49,12 @@ impl Builder {
     /// Sends this API key with every request.
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(key.into());
+        self
+    }
+
+    /// Speaks for this namespace. A key has one of its own; only who needs no key may choose.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
         self
     }
 
@@ -77,6 +84,12 @@ impl Builder {
             })?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
+        }
+        if let Some(namespace) = &self.namespace {
+            let value = HeaderValue::from_str(namespace).map_err(|_| {
+                Error::Configuration(format!("the namespace {namespace:?} cannot be sent"))
+            })?;
+            headers.insert("sidestream-namespace", value);
         }
         let mut http = reqwest::Client::builder()
             .default_headers(headers)
@@ -176,6 +189,38 @@ pub struct Completions {
     pub tasks: Vec<TaskRecord>,
 }
 
+/// An API key, as a server shows it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKey {
+    /// The key itself: only in the answer that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Its public name, by which it is revoked.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// What it allows: `read`, `write`, `worker` or `admin`.
+    pub role: String,
+    /// Where it allows that.
+    pub namespace: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was revoked, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl fmt::Debug for ApiKey {
+    /// Without the key itself: a secret has no place in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKey")
+            .field("id", &self.id)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct DispatchAnswer {
@@ -208,6 +253,7 @@ impl Client {
         Builder {
             base: base.into(),
             api_key: None,
+            namespace: None,
             request_timeout: REQUEST_TIMEOUT,
             backoff: Backoff::default(),
         }
@@ -332,18 +378,32 @@ impl Client {
     /// [`Error::NotFound`] when it does not exist, or no longer; the server's other refusals. A server
     /// that cannot be reached is waited for; bound the wait with a timeout if need be.
     pub async fn wait(&self, id: &TaskId) -> Result<TaskRecord, Error> {
-        let mut story = self.stream(StreamRequest::end_of(id.clone()));
-        while let Some(item) = story.next().await {
-            item?;
+        let ends = ChunkType::ALL.into_iter().filter(|ty| ty.is_terminal());
+        let filter = Filter::default().task(id.clone()).types(ends);
+        let request = StreamRequest::watch(filter).snapshot(SnapshotKind::None);
+        let mut ends = self.stream(request);
+        loop {
+            let item = ends.next().await.expect("it ends only with an error")?;
+            // Once connected, an end that is not seen now will be told.
+            if matches!(item, Item::Moved | Item::Lost { .. }) {
+                continue;
+            }
+            match self.get(id).await {
+                Ok(Some(task)) if task.status.is_terminal() => return Ok(task),
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    let problem = Problem {
+                        status: 404,
+                        detail: Some(format!("task {id} does not exist")),
+                        ..Problem::default()
+                    };
+                    return Err(Error::NotFound(problem));
+                }
+                // The stream will find out, and connect again.
+                Err(error) if error.is_transient() => {}
+                Err(error) => return Err(error),
+            }
         }
-        story.ended_task().cloned().ok_or_else(|| {
-            let problem = Problem {
-                status: 404,
-                detail: Some(format!("task {id} does not exist")),
-                ..Problem::default()
-            };
-            Error::NotFound(problem)
-        })
     }
 
     /// Watches. Connects when first read, and again by itself whenever the connection is lost.
@@ -390,6 +450,58 @@ impl Client {
         Ok(answer.acknowledged)
     }
 
+    /// Makes an API key; only this answer holds the key itself. Without a namespace it is for that of
+    /// who asks.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] unless the client's own key is an admin's.
+    pub async fn add_key(
+        &self,
+        name: &str,
+        role: &str,
+        namespace: Option<&str>,
+    ) -> Result<ApiKey, Error> {
+        #[derive(Serialize)]
+        struct Body<'a> {
+            name: &'a str,
+            role: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            namespace: Option<&'a str>,
+        }
+        let request = self.request(Method::POST, &["keys"])?;
+        let body = Body {
+            name,
+            role,
+            namespace,
+        };
+        let response = self.send(request.json(&body)).await?;
+        self.read(response).await
+    }
+
+    /// The API keys that the client may manage, revoked ones included.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] unless the client's own key is an admin's.
+    pub async fn keys(&self) -> Result<Vec<ApiKey>, Error> {
+        #[derive(Deserialize)]
+        struct Answer {
+            keys: Vec<ApiKey>,
+        }
+        let request = self.request(Method::GET, &["keys"])?;
+        let answer: Answer = self.read(self.send(request).await?).await?;
+        Ok(answer.keys)
+    }
+
+    /// Makes an API key worthless from now on.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none of that id; [`Error::Denied`] unless the client's own key
+    /// is an admin's.
+    pub async fn revoke_key(&self, id: &str) -> Result<(), Error> {
+        let request = self.request(Method::DELETE, &["keys", id])?;
+        self.send(request).await.map(drop)
+    }
+
     /// Does a server answer there?
     pub async fn is_healthy(&self) -> bool {
         let Ok(url) = self.inner.base.join("healthz") else {
@@ -408,15 +520,9 @@ impl Client {
 
     /// A request of `/v1/…`, each part escaped.
     pub(crate) fn request(&self, method: Method, parts: &[&str]) -> Result<RequestBuilder, Error> {
-        // A URL loses a path's part that is one of these, however it is escaped.
-        if let Some(part) = parts.iter().find(|part| matches!(**part, "" | "." | "..")) {
-            let detail = format!("an id {part:?} cannot be sent in a path");
-            return Err(Problem {
-                status: 400,
-                detail: Some(detail),
-                ..Problem::default()
-            }
-            .into_error());
+        if parts.iter().any(|part| is_lost_in_paths(part)) {
+            let detail = format!("{parts:?} cannot be sent in a path");
+            return Err(self.protocol(&detail));
         }
         let mut url = self.inner.base.clone();
         url.path_segments_mut()
@@ -427,13 +533,29 @@ impl Client {
         Ok(self.inner.http.request(method, url))
     }
 
-    fn task_request(
+    /// A request about one thing of many: `/v1/tasks/ID/…`, or `/v1/task/…?id=ID` for an id that no path
+    /// can carry.
+    fn one_request(
+        &self,
+        method: Method,
+        (many, one): (&str, &str),
+        id: &str,
+        rest: &[&str],
+    ) -> Result<RequestBuilder, Error> {
+        if is_lost_in_paths(id) {
+            let request = self.request(method, &[&[one], rest].concat())?;
+            return Ok(request.query(&[("id", id)]));
+        }
+        self.request(method, &[&[many, id], rest].concat())
+    }
+
+    pub(crate) fn task_request(
         &self,
         method: Method,
         id: &TaskId,
         rest: &[&str],
     ) -> Result<RequestBuilder, Error> {
-        self.request(method, &[&["tasks", id.as_str()], rest].concat())
+        self.one_request(method, ("tasks", "task"), id.as_str(), rest)
     }
 
     fn thread_request(
@@ -442,7 +564,7 @@ impl Client {
         thread: &ThreadId,
         rest: &[&str],
     ) -> Result<RequestBuilder, Error> {
-        self.request(method, &[&["threads", thread.as_str()], rest].concat())
+        self.one_request(method, ("threads", "thread"), thread.as_str(), rest)
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
@@ -549,6 +671,11 @@ impl ListRequest {
         query.extend(self.limit.map(|limit| ("limit", limit.to_string())));
         query
     }
+}
+
+/// A URL loses a path's part that is one of these, however it is escaped.
+fn is_lost_in_paths(part: &str) -> bool {
+    matches!(part, "" | "." | "..")
 }
 
 fn base_url(text: &str) -> Result<Url, Error> {

@@ -17,8 +17,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use reqwest::Method;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::{Method, StatusCode};
 use sidestream_core::wire::TaskRecord;
 use sidestream_core::{ChunkType, Filter, TaskId};
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -68,20 +68,14 @@ impl StreamRequest {
         }
     }
 
-    /// All that happened to a task from its beginning, then what happens, until it has ended.
+    /// All that happened to a task from its beginning, then what happens, until it has ended: every type
+    /// of chunk.
     #[must_use]
     pub fn story(id: TaskId) -> Self {
         Self {
             story_of: Some(id),
             ..Self::default()
         }
-    }
-
-    /// The end of a task, and nothing before it.
-    #[must_use]
-    pub(crate) fn end_of(id: TaskId) -> Self {
-        let ends = ChunkType::ALL.into_iter().filter(|ty| ty.is_terminal());
-        Self::story(id).types(ends)
     }
 
     /// Only these types of chunk.
@@ -477,14 +471,13 @@ async fn connect(
     request: &StreamRequest,
     cursor: Option<&str>,
 ) -> Result<BoxStream<'static, reqwest::Result<Bytes>>, Error> {
-    let path: &[&str] = match &request.story_of {
-        Some(id) => &["tasks", id.as_str(), "stream"],
-        None => &["stream"],
+    let http = match &request.story_of {
+        Some(id) => client.task_request(Method::GET, id, &["stream"])?,
+        None => client
+            .request(Method::GET, &["stream"])?
+            .query(&request.query()),
     };
-    let mut http = client
-        .request(Method::GET, path)?
-        .query(&request.query())
-        .header(ACCEPT, "text/event-stream");
+    let mut http = http.header(ACCEPT, "text/event-stream");
     if let Some(cursor) = cursor {
         http = http.query(&[("after", cursor)]);
     }
@@ -494,6 +487,10 @@ async fn connect(
         Err(_) => return Err(client.lost("it did not answer in time")),
     };
     let response = client.accepted(response).await?;
+    if response.status() == StatusCode::NO_CONTENT {
+        // All of the story has been seen.
+        return Ok(Box::pin(futures::stream::empty()));
+    }
     let content_type = response.headers().get(CONTENT_TYPE);
     let is_stream = content_type
         .and_then(|value| value.to_str().ok())

@@ -126,6 +126,10 @@ async fn read(stream: &mut Stream, chunks: usize) -> Vec<String> {
     seen
 }
 
+fn story(id: &str) -> StreamRequest {
+    StreamRequest::story(id.parse().unwrap())
+}
+
 fn watch() -> StreamRequest {
     StreamRequest::watch(Filter::default())
 }
@@ -272,9 +276,7 @@ async fn a_story_ends_when_its_task_has_and_not_when_its_server_stops() {
         record("completed", 4),
     ])
     .await;
-    let mut story = script
-        .client()
-        .stream(StreamRequest::story("a".parse().unwrap()));
+    let mut story = script.client().stream(story("a"));
     let seen = read(&mut story, 9).await;
     let expected = [
         "running a",
@@ -297,18 +299,40 @@ async fn a_story_whose_log_is_pruned_ends_all_the_same() {
     let script = Script::play(vec![
         STREAM.into(),
         record("completed", 4),
-        STREAM.into(),
+        "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n".into(),
         record("completed", 4),
     ])
     .await;
-    let task = script.client().wait(&"a".parse().unwrap()).await.unwrap();
-    assert_eq!(task.status, Status::Completed);
+    let mut story = script.client().stream(story("a"));
+    assert_eq!(read(&mut story, 9).await, ["lost"]);
+    assert_eq!(story.ended_task().unwrap().status, Status::Completed);
 }
 
 #[tokio::test]
-async fn waiting_asks_for_the_end_alone() {
+async fn ids_that_no_path_can_carry_go_another_way() {
+    for (id, query) in [("", "id="), (".", "id=."), ("..", "id=..")] {
+        let script = Script::play(vec![json("404 Not Found", "{}"); 2]).await;
+        let client = script.client();
+        let mut story = client.stream(story(id));
+        assert!(story.next().await.unwrap().is_err());
+        assert!(client.cancel(&id.parse().unwrap()).await.is_err());
+        let expected =
+            ["/v1/task/stream?", "/v1/task/cancel?"].map(|path| format!("{path}{query}"));
+        assert_eq!(script.asked(), expected);
+    }
+    let script = Script::play(vec![json("404 Not Found", "{}")]).await;
+    let id = "a/../b ?#ü".parse().unwrap();
+    assert_eq!(script.client().get(&id).await.unwrap(), None);
+    assert_eq!(script.asked(), ["/v1/tasks/a%2F..%2Fb%20%3F%23%C3%BC"]);
+}
+
+#[tokio::test]
+async fn waiting_looks_once_and_then_only_when_told() {
     let script = Script::play(vec![
+        format!("{STREAM}id: e-1\n\n"),
+        record("running", 1),
         format!("{STREAM}{}", chunk("e-2", "cancelled", "a", 2)),
+        json("503 Service Unavailable", ""),
         record("cancelled", 2),
     ])
     .await;
@@ -316,7 +340,12 @@ async fn waiting_asks_for_the_end_alone() {
     assert_eq!(task.status, Status::Cancelled);
     let types =
         "type=background-task-completed&type=background-task-failed&type=background-task-cancelled";
-    assert_eq!(script.asked()[0], format!("/v1/tasks/a/stream?{types}"));
+    let asked = script.asked();
+    assert_eq!(
+        asked[0],
+        format!("/v1/stream?taskId=a&snapshot=none&{types}")
+    );
+    assert_eq!(asked[2], format!("{}&after=e-1", asked[0]));
 }
 
 #[tokio::test]
