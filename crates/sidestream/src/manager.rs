@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sidestream_core::task::TaskDefaults;
 use sidestream_core::{
-    Command, Filter, Invalid, Json, Namespace, NewTask, Seq, Spec, Task, TaskId, ThreadId,
+    Command, Epoch, Filter, Invalid, Json, Namespace, NewTask, Seq, Spec, Task, TaskId, ThreadId,
     ToolName, WorkerId,
 };
 use tokio::time::timeout;
@@ -219,7 +219,8 @@ impl Builder {
             Arc::clone(&stats) as _,
             callbacks,
         ];
-        let ring = Arc::new(Ring::new(store.head().await?.seq, config.ring));
+        let head = store.head().await?;
+        let ring = Arc::new(Ring::new(head.seq, config.ring));
         let tail = Arc::new(Tail::new(Arc::clone(&store), Arc::clone(&ring), observers));
         let (writer, writer_loop) = Writer::new(Arc::clone(&store), Arc::clone(&tail));
         spawner.spawn(writer_loop.run());
@@ -244,12 +245,28 @@ impl Builder {
             running,
             stats,
         };
-        inner.start(tail).await?;
+        inner.start(tail, head.epoch).await?;
         Ok(TaskManager {
             inner: Arc::new(inner),
             namespace: Namespace::default(),
         })
     }
+}
+
+/// Kills the programs that a former process of this store left running, before their tasks are tried
+/// again.
+async fn kill_former_programs(log: Epoch) {
+    #[cfg(unix)]
+    {
+        let search = move || crate::worker::process::kill_leftovers(log.as_str());
+        match tokio::task::spawn_blocking(search).await {
+            Ok(0) => {}
+            Ok(killed) => tracing::warn!(killed, "programs of a former process killed"),
+            Err(error) => tracing::error!(%error, "programs of a former process not looked for"),
+        }
+    }
+    #[cfg(not(unix))]
+    drop(log);
 }
 
 fn check(config: &Config) -> Result<(), Invalid> {
@@ -311,7 +328,7 @@ struct Inner {
 }
 
 impl Inner {
-    async fn start(&self, tail: Arc<Tail>) -> Result<(), Error> {
+    async fn start(&self, tail: Arc<Tail>, log: Epoch) -> Result<(), Error> {
         let (store, writer) = (&self.source.store, &self.writer);
         let rescuer = Rescuer {
             store: Arc::clone(store),
@@ -321,10 +338,12 @@ impl Inner {
             lease_ms: self.config.lease_ms,
         };
         if store.is_exclusive() {
+            kill_former_programs(log.clone()).await;
             rescuer.end_former(LOCAL_WORKER, &self.worker).await?;
         }
         let worker = Worker::new(
             self.worker.clone(),
+            log,
             WorkerConfig {
                 concurrency: self.config.concurrency,
                 lease_ms: self.config.lease_ms,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sidestream_core::{
-    Attempt, EventKind, LogEntry, Namespace, Task, TaskId, Timestamp, ToolName, WorkerId,
+    Attempt, Epoch, EventKind, LogEntry, Namespace, Task, TaskId, Timestamp, ToolName, WorkerId,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -26,6 +26,11 @@ use crate::writer::Writer;
 
 pub mod executor;
 pub mod handler;
+
+#[cfg(unix)]
+pub mod command;
+#[cfg(unix)]
+pub mod process;
 
 /// The wait before a claim is tried again that the store could not answer.
 const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -76,6 +81,7 @@ pub(crate) struct WorkerConfig {
 /// What the attempts of one worker share.
 pub(crate) struct Shared {
     pub(crate) worker: WorkerId,
+    pub(crate) log: Epoch,
     pub(crate) config: WorkerConfig,
     pub(crate) writer: Writer,
     pub(crate) chance: Arc<dyn Chance>,
@@ -233,6 +239,7 @@ impl Worker {
     )]
     pub(crate) fn new(
         worker: WorkerId,
+        log: Epoch,
         config: WorkerConfig,
         tools: &BTreeMap<ToolName, Tool>,
         store: Arc<dyn Store>,
@@ -251,6 +258,7 @@ impl Worker {
             shared: Arc::new(Shared {
                 tools: handlers.collect(),
                 worker,
+                log,
                 config,
                 writer,
                 chance,

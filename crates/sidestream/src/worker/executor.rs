@@ -65,6 +65,7 @@ impl Execution {
         let (outputs, emitted) = mpsc::channel(OUTPUTS_WAITING_MAX);
         let context = Context::new(
             Arc::clone(&task),
+            shared.log.clone(),
             deadline,
             running.stop_token().clone(),
             outputs.clone(),

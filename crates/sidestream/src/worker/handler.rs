@@ -9,7 +9,9 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sidestream_core::task::{PAYLOAD_BYTES_MAX, TaskDefaults};
-use sidestream_core::{Attempt, Invalid, Json, RetryPolicy, Task, TaskError, TaskId, Timestamp};
+use sidestream_core::{
+    Attempt, Epoch, Invalid, Json, RetryPolicy, Task, TaskError, TaskId, Timestamp,
+};
 use sidestream_core::{TaskIdentity, ToolName};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -242,6 +244,7 @@ pub(crate) enum Emitted {
 #[derive(Debug, Clone)]
 pub struct Context {
     task: Arc<Task>,
+    log: Epoch,
     deadline: tokio::time::Instant,
     cancelled: CancellationToken,
     outputs: mpsc::Sender<Emitted>,
@@ -250,12 +253,14 @@ pub struct Context {
 impl Context {
     pub(crate) fn new(
         task: Arc<Task>,
+        log: Epoch,
         deadline: tokio::time::Instant,
         cancelled: CancellationToken,
         outputs: mpsc::Sender<Emitted>,
     ) -> Self {
         Self {
             task,
+            log,
             deadline,
             cancelled,
             outputs,
@@ -272,6 +277,13 @@ impl Context {
     #[must_use]
     pub fn task(&self) -> &Arc<TaskIdentity> {
         self.task.identity()
+    }
+
+    /// The name of the log that the task is in: tells its database apart from every other, for marking
+    /// what belongs to it.
+    #[must_use]
+    pub fn log(&self) -> &Epoch {
+        &self.log
     }
 
     /// The number of this attempt: 1, 2, 3, …
