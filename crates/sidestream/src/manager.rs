@@ -91,6 +91,8 @@ struct Inner {
     stats: Arc<stats::Counters>,
     /// Ends the worker's claiming, and all maintenance.
     stop_work: CancellationToken,
+    /// Says that the worker has stopped claiming.
+    claims_no_more: CancellationToken,
 }
 
 /// Kills the programs that a former process of this store left running, before their tasks are tried
@@ -139,7 +141,14 @@ impl Inner {
             self.spawner.clone(),
             Arc::clone(&self.running),
         );
-        self.spawner.spawn(worker.run(self.stop_work.clone()));
+        let (stop, stopped) = (
+            self.stop_work.clone(),
+            self.claims_no_more.clone().drop_guard(),
+        );
+        self.spawner.spawn(async move {
+            worker.run(stop).await;
+            drop(stopped);
+        });
         self.maintain(rescuer.run());
         self.maintain(self.pruner().run());
         let shutdown = self.source.shutdown.clone();
@@ -472,12 +481,15 @@ impl TaskManager {
         let inner = &self.inner;
         inner.stop_work.cancel();
         let grace = inner.config.grace;
+        let _ = timeout(grace, inner.claims_no_more.cancelled()).await;
         if timeout(grace, inner.running.idle()).await.is_err() {
             inner.running.take_all(Reason::ShutDown);
             // The handlers' own grace, and a little for their reports.
             let _ = timeout(grace + REPORT_GRACE, inner.running.idle()).await;
         }
         inner.source.shutdown.cancel();
+        // What callers are waiting for is still done; a store that hangs is not waited for.
+        let _ = timeout(grace, inner.writer.close()).await;
         inner.spawner.kill();
         inner.spawner.wait().await;
     }

@@ -201,3 +201,23 @@ async fn shutdown_waits_for_the_grace_then_lets_the_retries_decide() {
         item.unwrap();
     }
 }
+
+/// Who dispatched before the shutdown hears what came of it, and it is so.
+#[tokio::test(start_paused = true)]
+async fn shutdown_answers_those_who_wait_first() {
+    let manager = manager().await;
+    let dispatching: Vec<_> = (0..100)
+        .map(|_| {
+            let manager = manager.clone();
+            Box::pin(async move { manager.dispatch(call("ask")).await })
+        })
+        .collect();
+    let all = futures::future::join_all(dispatching);
+    let (answers, ()) = tokio::join!(all, manager.shutdown());
+    for answer in answers {
+        let id = answer.unwrap().id().unwrap().clone();
+        assert!(manager.get(&id).await.unwrap().is_some());
+    }
+    let late = manager.dispatch(call("ask")).await;
+    assert!(matches!(late, Err(Error::ShutDown)), "{late:?}");
+}

@@ -137,6 +137,7 @@ impl Builder {
         let limits = Arc::new(limits(&config, &tools));
         let inner = Inner {
             stop_work: CancellationToken::new(),
+            claims_no_more: CancellationToken::new(),
             source: Source {
                 store,
                 ring,
