@@ -5,10 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use sidestream::clock::RuntimeClock;
 use sidestream::{
     ChunkStream, ChunkType, Config, Context, Error, Filter, HandlerError, MemoryStore, NewTask,
     Start, Status, StreamOptions, TaskId, TaskManager, Tool,
 };
+
+/// A store whose time is the runtime's, which the tests pause.
+fn store() -> MemoryStore {
+    let start = "2026-11-21T00:00:00Z".parse().unwrap();
+    MemoryStore::with_clock(Arc::new(RuntimeClock::starting_at(start)))
+}
 
 fn tools() -> Vec<Tool> {
     let echo = Tool::new(
@@ -42,7 +49,7 @@ fn tools() -> Vec<Tool> {
 }
 
 async fn manager() -> TaskManager {
-    let builder = TaskManager::builder(MemoryStore::new()).tools(tools());
+    let builder = TaskManager::builder(store()).tools(tools());
     builder.start().await.unwrap()
 }
 
@@ -141,7 +148,7 @@ async fn cancelling_wins_at_once_and_stops_the_handler() {
             Ok::<_, HandlerError>("too late")
         }
     });
-    let builder = TaskManager::builder(MemoryStore::new()).tool(tool);
+    let builder = TaskManager::builder(store()).tool(tool);
     let manager = builder.start().await.unwrap();
     let mut stream = manager.stream(StreamOptions::default()).await.unwrap();
     let id = dispatch(&manager, call("waits")).await;
@@ -158,7 +165,7 @@ async fn a_suspended_task_holds_no_slot_and_goes_on_when_resumed() {
         concurrency: 1,
         ..Config::default()
     };
-    let builder = TaskManager::builder(MemoryStore::new()).tools(tools());
+    let builder = TaskManager::builder(store()).tools(tools());
     let manager = builder.config(config).start().await.unwrap();
     let mut stream = manager.stream(StreamOptions::default()).await.unwrap();
     let id = dispatch(&manager, call("ask")).await;
@@ -186,7 +193,7 @@ async fn an_unknown_tool_is_refused_by_name() {
 
 #[tokio::test(start_paused = true)]
 async fn shutdown_waits_for_the_grace_then_lets_the_retries_decide() {
-    let builder = TaskManager::builder_on(Arc::new(MemoryStore::new())).tools(tools());
+    let builder = TaskManager::builder_on(Arc::new(store())).tools(tools());
     let manager = builder.start().await.unwrap();
     let mut stream = manager.stream(StreamOptions::default()).await.unwrap();
     let id = dispatch(&manager, call("stuck")).await;
