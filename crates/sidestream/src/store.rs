@@ -32,7 +32,7 @@ pub mod sqlite;
 
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
-pub use sqlite::{SqliteOptions, SqliteStore};
+pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 
 /// What came of a store's work.
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -92,8 +92,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The API keys, revoked ones included, oldest first.
     async fn keys(&self) -> Result<Vec<ApiKey>>;
 
-    /// Rings after every commit that this process can see, its own or another's, with the head of
-    /// the log at that time. It carries nothing else, and may skip values.
+    /// Rings after every commit that this process can see and that added to the log, its own or
+    /// another's, with the head of the log at that time. It carries nothing else, and may skip values.
+    /// A commit that added nothing is silent: an idle worker's empty claim must not wake the worker.
     fn doorbell(&self) -> watch::Receiver<Seq>;
 
     /// Is this process the only one that can write here? Then whoever held a lease before it started,
@@ -202,7 +203,8 @@ pub struct Committed {
     pub entries: Vec<LogEntry>,
 }
 
-/// What a dispatch does when no slot is free.
+/// What a dispatch does when no slot is free: when as many tasks as the limit allows are running or
+/// pending, whenever those are due.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Admission {
     /// It waits: there is always room in the queue.
@@ -255,7 +257,7 @@ pub struct Claimed {
     pub next_due: Option<Timestamp>,
 }
 
-/// Looks for running attempts that nobody will end.
+/// Looks for running attempts that nobody will end: in the order in which their tasks were dispatched.
 #[derive(Debug, Clone)]
 pub struct Rescue {
     /// At most so many in one transaction.

@@ -287,6 +287,10 @@ impl Leash {
     }
 
     /// Begins to stop the program; goes on by itself, so that no one can interrupt it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "bounded by the grace, whoever is gone by then"
+    )]
     fn let_go(&mut self) -> Option<JoinHandle<()>> {
         let running = self.running.take()?;
         // Here and not in the future below: that may never be polled again, when the runtime that

@@ -20,6 +20,10 @@ pub(super) struct Prepared {
 ///
 /// # Errors
 /// [`Cause::Arguments`] when the arguments do not fit the flags.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "marks real processes, which no seed replays"
+)]
 pub(super) fn prepare(program: &Program, invocation: &Invocation) -> Result<Prepared, Failure> {
     let flags = template::fill(&program.flags, &invocation.args, &program.arguments)
         .map_err(|problem| Failure::of(program, Cause::Arguments, &problem))?;

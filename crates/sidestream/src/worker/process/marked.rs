@@ -155,6 +155,10 @@ mod system {
     /// Waits if a process is just exchanging its program for another one: its memory holds no
     /// environment then, and it would slip through. The kernel knows no event for this; it takes
     /// microseconds, but on a busy machine the process may lose its turn in the middle.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "microseconds, on a blocking thread"
+    )]
     fn has_started_meanwhile(id: Pid) -> bool {
         for _ in 0..START_LOOKS_MAX {
             // Kernel threads and dead processes have no command line either, but no memory.

@@ -55,6 +55,10 @@ fn python(script: &str) -> Program {
     Program::new("python3", ["-c", script])
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "marks real processes, which no seed replays"
+)]
 fn invocation(args: &str) -> Invocation {
     Invocation {
         installation: format!("test-{}", uuid::Uuid::new_v4()),

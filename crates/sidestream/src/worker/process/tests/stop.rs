@@ -118,7 +118,7 @@ async fn who_ignores_sigterm_is_killed_after_the_grace() {
     let mut witness = Witness::new();
     let mut program = witness.shell("trap '' TERM; echo up; sleep 60; sleep 60");
     program.stop_grace = SHORT;
-    let started = std::time::Instant::now();
+    let started = tokio::time::Instant::now();
     assert_eq!(cancelled(&program).await.cause, Cause::Cancelled);
     assert!(started.elapsed() >= SHORT, "it had no grace");
     witness.end().await;

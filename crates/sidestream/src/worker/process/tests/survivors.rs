@@ -130,7 +130,7 @@ mod on_linux {
     #[test]
     fn nobody_kills_itself_as_a_leftover() {
         let installation = invocation("{}").installation;
-        let token = marked::token(&installation, uuid::Uuid::new_v4());
+        let token = marked::token(&installation, uuid::Uuid::from_u128(7));
         let status = this_test("somebody_who_kills_leftovers")
             .env(INSTALLATION, &installation)
             .env(marked::MARK, token)

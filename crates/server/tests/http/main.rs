@@ -1,0 +1,7 @@
+//! The server over real sockets, on the memory store.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod client;
+mod host;
+
+mod tasks;

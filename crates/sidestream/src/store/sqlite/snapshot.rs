@@ -1,0 +1,113 @@
+//! How tasks stand at one moment, and how they stood then.
+
+use rusqlite::params;
+use sidestream_core::wire::SnapshotTask;
+use sidestream_core::{Attempt, EventKind, Namespace, Seq, Status, Task, ThreadId, Timestamp};
+
+use super::counters::{self, Scope};
+use super::failure::Result;
+use super::list::{scopes, way_by_id};
+use super::log;
+use super::prepare::prepare;
+use super::readers::Reading;
+use super::row;
+use super::scan::{Wanted, Way};
+use super::spec;
+use crate::store::{Pin, SnapshotQuery};
+
+/// The pins of a snapshot, in the order of dispatch.
+pub(super) fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result<Vec<Pin>> {
+    if query.statuses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted = Wanted::by_filter(&query.namespace, &query.filter, &query.statuses);
+    let way = narrowest(reading, &wanted)?;
+    let mut pins = Vec::new();
+    for range in way.ranges(&wanted) {
+        let statement = range.select("key, status, attempt, since_ms, seq", &wanted);
+        let found = statement.rows(reading.connection, |row| {
+            Ok(Pin {
+                key: row.get(0)?,
+                status: match range.status {
+                    Some(status) => status,
+                    None => row::status(spec::required(row, 1)?)?,
+                },
+                attempt: Attempt(row.get(2)?),
+                since: Timestamp::from_ms(row.get(3)?),
+                seq: Seq(row.get::<_, i64>(4)?.cast_unsigned()),
+            })
+        });
+        pins.append(&mut found?);
+    }
+    pins.sort_unstable_by_key(|pin| pin.key);
+    Ok(pins)
+}
+
+fn narrowest(reading: &Reading<'_>, wanted: &Wanted) -> Result<Way> {
+    if let Some(way) = way_by_id(wanted) {
+        return Ok(way);
+    }
+    let by_status = (Way::Status, Scope::Namespace(wanted.namespace.clone()));
+    let mut narrowest = (by_status.0, u64::MAX);
+    for (way, scope) in [by_status].into_iter().chain(scopes(wanted)) {
+        let counts = counters::read_both(reading.connection, &scope, None)?;
+        let tasks = counts.of_any(&wanted.statuses);
+        if tasks < narrowest.1 {
+            narrowest = (way, tasks);
+        }
+    }
+    Ok(narrowest.0)
+}
+
+/// How a pinned task stood; `None` if nothing of it is left.
+///
+/// Since its pin's moment it may have gone on. What never changes is in its spec; what a suspended one
+/// waited for, and a record, are in its row if it has not gone on, else in the event that the pin names.
+pub(super) fn resolve(reading: &Reading<'_>, pin: &Pin) -> Result<Option<SnapshotTask>> {
+    let stands = |identity, suspend_payload| SnapshotTask {
+        identity,
+        status: pin.status,
+        attempt: pin.attempt,
+        since: pin.since,
+        suspend_payload,
+    };
+    if pin.status != Status::Suspended
+        && spec::exists(reading.connection, pin.key)?
+        && let Some(spec) = reading.specs.of(reading.connection, pin.key)?
+    {
+        return Ok(Some(stands(spec.identity.clone(), None)));
+    }
+    let row = row::by_key(reading.connection, reading.specs, pin.key)?;
+    if let Some(row) = row.filter(|row| row.task.seq == pin.seq) {
+        let task = row.task;
+        return Ok(Some(stands(task.identity().clone(), task.suspend_payload)));
+    }
+    let Some(entry) = log::entry(reading, pin.seq)? else {
+        return Ok(None);
+    };
+    let suspend_payload = match entry.event.kind {
+        EventKind::Suspended { payload, .. } => Some(payload),
+        _ => None,
+    };
+    Ok(Some(stands(entry.task, suspend_payload)))
+}
+
+/// The tasks of a thread whose end has not been told, the oldest end first.
+pub(super) fn completions(
+    reading: &Reading<'_>,
+    namespace: &Namespace,
+    thread: &ThreadId,
+    limit: usize,
+) -> Result<Vec<Task>> {
+    let sql = "SELECT key FROM tasks INDEXED BY tasks_untold
+        WHERE is_untold = 1 AND namespace = ? AND thread_id = ? ORDER BY seq LIMIT ?";
+    let mut statement = prepare(reading.connection, sql)?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![namespace.as_str(), thread.as_str(), limit])?;
+    let mut tasks = Vec::new();
+    while let Some(row) = rows.next()? {
+        let stored = row::by_key(reading.connection, reading.specs, row.get(0)?)?;
+        tasks.extend(stored.map(|stored| stored.task));
+    }
+    Ok(tasks)
+}
