@@ -4,9 +4,8 @@ use rusqlite::params;
 use sidestream_core::wire::SnapshotTask;
 use sidestream_core::{Attempt, EventKind, Namespace, Seq, Status, Task, ThreadId, Timestamp};
 
-use super::counters::{self, Scope};
+use super::choice;
 use super::failure::Result;
-use super::list::{scopes, way_by_id};
 use super::log;
 use super::prepare::prepare;
 use super::readers::Reading;
@@ -21,7 +20,7 @@ pub(super) fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result<Vec<P
         return Ok(Vec::new());
     }
     let wanted = Wanted::by_filter(&query.namespace, &query.filter, &query.statuses);
-    let way = narrowest(reading, &wanted)?;
+    let way = way_to(reading, &wanted)?;
     let mut pins = Vec::new();
     for range in way.ranges(&wanted) {
         let statement = range.select("key, status, attempt, since_ms, seq", &wanted);
@@ -43,20 +42,12 @@ pub(super) fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result<Vec<P
     Ok(pins)
 }
 
-fn narrowest(reading: &Reading<'_>, wanted: &Wanted) -> Result<Way> {
-    if let Some(way) = way_by_id(wanted) {
+fn way_to(reading: &Reading<'_>, wanted: &Wanted) -> Result<Way> {
+    if let Some(way) = choice::by_id(wanted) {
         return Ok(way);
     }
-    let by_status = (Way::Status, Scope::Namespace(wanted.namespace.clone()));
-    let mut narrowest = (by_status.0, u64::MAX);
-    for (way, scope) in [by_status].into_iter().chain(scopes(wanted)) {
-        let counts = counters::read_both(reading.connection, &scope, None)?;
-        let tasks = counts.of_any(&wanted.statuses);
-        if tasks < narrowest.1 {
-            narrowest = (way, tasks);
-        }
-    }
-    Ok(narrowest.0)
+    let candidates = choice::counted(reading.connection, wanted)?;
+    Ok(choice::cheapest(candidates).map_or(Way::Status, |found| found.way))
 }
 
 /// How a pinned task stood; `None` if nothing of it is left.

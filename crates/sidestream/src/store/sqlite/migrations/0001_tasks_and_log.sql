@@ -102,15 +102,18 @@ CREATE INDEX tasks_delayed_in_namespace ON tasks (tool_name, namespace, due_at_m
 CREATE INDEX tasks_by_lease ON tasks (lease_until_ms) WHERE lease_until_ms IS NOT NULL;
 CREATE INDEX tasks_by_deadline ON tasks (deadline_ms) WHERE deadline_ms IS NOT NULL;
 
--- Lists, each in the order of creation. What has not ended also has what a snapshot needs.
+-- Lists, each in the order of creation. An index that has the status changes with every transition, so
+-- there is one, in two parts: what has not ended has what a snapshot needs, and both have the agent and
+-- the tool, so that a filter on them costs no look at the row.
 CREATE INDEX tasks_by_created ON tasks (namespace, is_external, created_at_ms);
-CREATE INDEX tasks_active ON tasks (namespace, status, created_at_ms, key, attempt, since_ms, seq)
+CREATE INDEX tasks_active ON tasks
+    (namespace, status, created_at_ms, key, attempt, since_ms, seq, agent_id, tool_name)
     WHERE completed_at_ms IS NULL;
-CREATE INDEX tasks_ended ON tasks (namespace, status, created_at_ms)
+CREATE INDEX tasks_ended ON tasks (namespace, status, created_at_ms, key, agent_id, tool_name)
     WHERE completed_at_ms IS NOT NULL;
-CREATE INDEX tasks_by_agent ON tasks (namespace, agent_id, status, created_at_ms)
+CREATE INDEX tasks_by_tool ON tasks (namespace, tool_name, created_at_ms);
+CREATE INDEX tasks_by_agent ON tasks (namespace, agent_id, created_at_ms)
     WHERE agent_id IS NOT NULL;
-CREATE INDEX tasks_by_tool ON tasks (namespace, tool_name, status, created_at_ms);
 CREATE INDEX tasks_by_run ON tasks (namespace, run_id, created_at_ms) WHERE run_id IS NOT NULL;
 CREATE INDEX tasks_by_thread ON tasks (namespace, thread_id, created_at_ms)
     WHERE thread_id IS NOT NULL;
