@@ -357,7 +357,14 @@ fn retry_or(
 pub fn apply(task: &mut Option<Task>, namespace: &Namespace, event: &Event) {
     match &event.kind {
         EventKind::Dispatched(spec) => *task = Some(dispatched(spec, event)),
-        EventKind::Recorded(record) => *task = Some(recorded(namespace, record, event)),
+        EventKind::Recorded(record) => {
+            let mut spec = recorded_spec(namespace, record);
+            // What every event of a task shows never changes, even if its owner renames its kind.
+            if let Some(known) = task {
+                spec.identity = Arc::clone(known.identity());
+            }
+            *task = Some(recorded(spec, record, event));
+        }
         _ => {
             let task = task
                 .as_mut()
@@ -399,7 +406,7 @@ fn recorded_tool(record: &Record) -> ToolName {
 }
 
 /// What we ask of a task that its owner elsewhere runs: nothing, but to show it.
-pub(crate) fn recorded_spec(namespace: &Namespace, record: &Record) -> Spec {
+fn recorded_spec(namespace: &Namespace, record: &Record) -> Spec {
     Spec {
         identity: Arc::new(TaskIdentity {
             namespace: namespace.clone(),
@@ -423,12 +430,12 @@ pub(crate) fn recorded_spec(namespace: &Namespace, record: &Record) -> Spec {
     }
 }
 
-fn recorded(namespace: &Namespace, record: &Arc<Record>, event: &Event) -> Task {
+fn recorded(spec: Spec, record: &Arc<Record>, event: &Event) -> Task {
     let status = Status::from(record.status());
     let updated_at = record.updated_at().unwrap_or(event.at);
     let ended_at = record.completed_at().unwrap_or(updated_at);
     Task {
-        spec: Arc::new(recorded_spec(namespace, record)),
+        spec: Arc::new(spec),
         status,
         attempt: Attempt(0),
         retry_count: 0,

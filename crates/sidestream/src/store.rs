@@ -203,7 +203,8 @@ pub struct Committed {
     pub entries: Vec<LogEntry>,
 }
 
-/// What a dispatch does when no slot is free.
+/// What a dispatch does when no slot is free: when as many tasks as the limit allows are running or
+/// pending, whenever those are due.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Admission {
     /// It waits: there is always room in the queue.
@@ -256,7 +257,7 @@ pub struct Claimed {
     pub next_due: Option<Timestamp>,
 }
 
-/// Looks for running attempts that nobody will end.
+/// Looks for running attempts that nobody will end: in the order in which their tasks were dispatched.
 #[derive(Debug, Clone)]
 pub struct Rescue {
     /// At most so many in one transaction.

@@ -20,7 +20,7 @@ use sidestream_core::{
 use tokio::sync::watch;
 
 use super::{
-    Admission, Answer, ApiKey, Claim, Claimed, Cleanup, Committed, Head, ListQuery, LogPage,
+    Admission, Answer, ApiKey, Claim, Claimed, Cleanup, Committed, Gone, Head, ListQuery, LogPage,
     LogQuery, Page, PageKey, PageStart, Pin, Request, Rescue, Rescued, Result, Snapshot,
     SnapshotQuery, Store, Told,
 };
@@ -569,7 +569,7 @@ impl Transaction<'_> {
     fn rescue(&mut self, rescue: &Rescue) -> Rescued {
         let overtime_ms = i64::try_from(rescue.overtime_ms).unwrap_or(i64::MAX);
         let keys = match &rescue.gone {
-            Some(_) => self.held_by_gone(rescue),
+            Some(gone) => self.held_by(gone),
             None => self.overdue(overtime_ms),
         };
         let mut ended = 0;
@@ -587,10 +587,7 @@ impl Transaction<'_> {
         }
     }
 
-    fn held_by_gone(&self, rescue: &Rescue) -> Vec<i64> {
-        let Some(gone) = &rescue.gone else {
-            return Vec::new();
-        };
+    fn held_by(&self, gone: &Gone) -> BTreeSet<i64> {
         let running = self.state.by_lease_end.iter().map(|(_, key)| *key);
         let is_gone = |key: &i64| {
             let lease = self.state.tasks[key].lease.as_ref();
@@ -601,22 +598,14 @@ impl Transaction<'_> {
         running.filter(is_gone).collect()
     }
 
-    /// Those whose lease has ended, then those that are over their time.
-    fn overdue(&self, overtime_ms: i64) -> Vec<i64> {
+    /// Those whose lease has ended, and those that are over their time.
+    fn overdue(&self, overtime_ms: i64) -> BTreeSet<i64> {
         let now = self.now;
         let leases = self.state.by_lease_end.iter();
-        let mut keys: Vec<i64> = leases
-            .take_while(|(until, _)| *until <= now)
-            .map(|(_, key)| *key)
-            .collect();
-        let lost: BTreeSet<i64> = keys.iter().copied().collect();
+        let lost = leases.take_while(|(until, _)| *until <= now);
         let deadlines = self.state.by_deadline.iter();
-        let late = deadlines
-            .take_while(|(deadline, _)| deadline.plus_ms(overtime_ms) <= now)
-            .map(|(_, key)| *key)
-            .filter(|key| !lost.contains(key));
-        keys.extend(late);
-        keys
+        let late = deadlines.take_while(|(deadline, _)| deadline.plus_ms(overtime_ms) <= now);
+        lost.chain(late).map(|(_, key)| *key).collect()
     }
 
     fn delete(&mut self, namespace: &Namespace, id: &TaskId) -> Outcome {
