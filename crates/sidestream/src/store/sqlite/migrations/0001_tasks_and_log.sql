@@ -15,11 +15,12 @@ CREATE TABLE head (
 ) STRICT;
 
 -- What was asked for: never changes. Stays when its task is deleted, until its last event is pruned,
--- so that the log can always say what an event is about.
+-- so that the log can always say what an event is about. Of a task kept for an owner elsewhere, what an
+-- event shows (namespace to resource_id, and args) is as the first report had it; the rest is in the
+-- document of its row.
 CREATE TABLE specs (
     key                 INTEGER PRIMARY KEY, -- the store's own number of the task, by order of dispatch
     last_seq            INTEGER,          -- once the task is deleted: its last event; null before
-    is_external         INTEGER NOT NULL, -- kept for an owner elsewhere? Then only namespace and id count
     namespace           TEXT    NOT NULL, -- the tenant's room
     id                  TEXT    NOT NULL, -- the task's id, unique among the namespace's tasks
     tool_name           TEXT    NOT NULL, -- what it runs
