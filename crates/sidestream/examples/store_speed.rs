@@ -1,7 +1,7 @@
 //! How fast a store is: whole lives of tasks that do nothing, and reads of a large store.
 //!
 //! ```text
-//! cargo run --release --example store_speed -- lives [TASKS] [BATCH] [full|normal]
+//! cargo run --release --example store_speed -- lives [TASKS] [BATCH] [full|normal] [DIRECTORY]
 //! cargo run --release --example store_speed -- reads [STORED] [RUNNING]
 //! ```
 #![allow(
@@ -12,6 +12,7 @@
     reason = "a measurement prints, and stops at the first surprise"
 )]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,12 +39,12 @@ async fn main() {
                 Some("normal") => Synchronous::Normal,
                 _ => Synchronous::Full,
             };
-            lives(number(1, 100_000), number(2, 100), synchronous).await;
+            lives(number(1, 100_000), number(2, 100), synchronous, args.get(4)).await;
         }
     }
 }
 
-fn open(directory: &std::path::Path, synchronous: Synchronous) -> SqliteStore {
+fn open(directory: &Path, synchronous: Synchronous) -> SqliteStore {
     let options = SqliteOptions {
         synchronous,
         ..SqliteOptions::default()
@@ -107,9 +108,10 @@ async fn complete(store: &SqliteStore, tasks: &[Task]) {
     assert!(committed.answers.iter().all(Result::is_ok));
 }
 
-async fn lives(tasks: usize, batch: usize, synchronous: Synchronous) {
+async fn lives(tasks: usize, batch: usize, synchronous: Synchronous, place: Option<&String>) {
     let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path(), synchronous);
+    let place = place.map_or(directory.path(), Path::new);
+    let store = open(place, synchronous);
     let mut spent = [Duration::ZERO; 3];
     let mut slowest = Duration::ZERO;
     let start = Instant::now();

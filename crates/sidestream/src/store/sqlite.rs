@@ -27,6 +27,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{StoreError, StoreErrorKind};
 
 mod checkpoint;
+mod choice;
 mod claim;
 mod counters;
 mod failure;

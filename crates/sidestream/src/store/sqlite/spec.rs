@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use sidestream_core::{
     AgentId, Json, Namespace, ResourceId, RetryPolicy, RunId, Spec, TaskId, TaskIdentity, ThreadId,
     Timestamp, ToolCallId, ToolName,
@@ -58,7 +58,7 @@ impl Specs {
         Some(spec)
     }
 
-    /// The spec of a task dispatched here; `None` if its row is gone, or if its owner is elsewhere.
+    /// A task's spec; `None` if its row is gone. Of a record only the identity counts.
     pub(super) fn of(&self, connection: &Connection, key: i64) -> Result<Option<Arc<Spec>>> {
         if let Some(spec) = self.at_hand(key) {
             return Ok(Some(spec));
@@ -80,36 +80,23 @@ pub(super) fn exists(connection: &Connection, key: i64) -> Result<bool> {
     Ok(statement.exists([key])?)
 }
 
-/// In which room a task is, by its key; `None` if its row is gone.
-pub(super) fn namespace_of(connection: &Connection, key: i64) -> Result<Option<Namespace>> {
-    let mut statement = prepare(connection, "SELECT namespace FROM specs WHERE key = ?1")?;
-    let text: Option<String> = statement.query_row([key], |row| row.get(0)).optional()?;
-    Ok(text.map(Namespace::new).transpose()?)
-}
-
 /// The columns of a spec, in the order in which [`insert`] binds and [`read`] reads them.
 const COLUMNS: &str = "namespace, id, tool_name, tool_call_id, agent_id, run_id, thread_id, \
     resource_id, timeout_ms, max_retries, retry_delay_ms, retry_delay_max_ms, priority, run_at_ms, \
     description, subagent_type, idempotency_key, metadata, args";
 
 static SELECT: LazyLock<String> =
-    LazyLock::new(|| format!("SELECT {COLUMNS} FROM specs WHERE key = ?1 AND is_external = 0"));
+    LazyLock::new(|| format!("SELECT {COLUMNS} FROM specs WHERE key = ?1"));
 
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let holes = ", ?".repeat(COLUMNS.split(',').count());
-    format!("INSERT INTO specs (key, is_external, {COLUMNS}) VALUES (?, ?{holes})")
+    format!("INSERT INTO specs (key, {COLUMNS}) VALUES (?{holes})")
 });
 
-pub(super) fn insert(
-    connection: &Connection,
-    key: i64,
-    is_external: bool,
-    spec: &Spec,
-) -> Result<()> {
+pub(super) fn insert(connection: &Connection, key: i64, spec: &Spec) -> Result<()> {
     let task = &spec.identity;
     prepare(connection, &INSERT)?.execute(params![
         key,
-        is_external,
         task.namespace.as_str(),
         task.id.as_str(),
         task.tool_name.as_str(),

@@ -89,11 +89,8 @@ impl<'w> Transaction<'w> {
         let mut task = None;
         self.happen(key, &mut task, namespace, change.events)?;
         let task = task.ok_or_else(|| Failure::Bug("no event makes the task".into()))?;
-        let is_external = task.is_external();
-        spec::insert(self.connection, key, is_external, &task.spec)?;
-        if !is_external {
-            self.memory.specs.keep(key, &task.spec);
-        }
+        spec::insert(self.connection, key, &task.spec)?;
+        self.memory.specs.keep(key, &task.spec);
         let mut stored = Stored {
             key,
             event_at: self.now,
