@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use sidestream_core::{
@@ -455,9 +456,12 @@ impl TaskManager {
     /// What the manager has done since it started, and is doing now.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner.stats.read(
-            self.inner.running.len(),
-            &self.inner.writer,
+        let inner = &self.inner;
+        let streams_open = inner.source.open.load(Relaxed);
+        inner.stats.read(
+            inner.running.len(),
+            streams_open,
+            &inner.writer,
             self.ring_head(),
         )
     }

@@ -142,6 +142,7 @@ impl Builder {
                 store,
                 ring,
                 shutdown: CancellationToken::new(),
+                open: Arc::default(),
             },
             writer,
             worker,
