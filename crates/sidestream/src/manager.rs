@@ -276,6 +276,7 @@ impl TaskManager {
             None => inner.config.defaults,
         };
         let id = chance::task_id(&*inner.chance);
+        let task = task.dispatched_at(self.store().now());
         let spec = task.into_spec(self.namespace.clone(), id, defaults)?;
         Ok(Request::Dispatch {
             spec: Arc::<Spec>::new(spec),
