@@ -37,6 +37,7 @@ mod log;
 mod open;
 mod prepare;
 mod readers;
+mod recent;
 mod requests;
 mod row;
 mod scan;
@@ -44,6 +45,7 @@ mod schema;
 mod snapshot;
 mod spec;
 mod steady;
+mod tasks;
 mod transaction;
 mod upkeep;
 mod writer;
@@ -55,6 +57,7 @@ use prepare::prepare;
 use readers::Readers;
 use spec::Specs;
 use steady::SteadyClock;
+use tasks::Tasks;
 use transaction::Memory;
 use writer::{Job, Published, Writer};
 
@@ -144,7 +147,7 @@ impl SqliteStore {
                 last_key: opened.last_key,
                 counters: counters::Counters::default(),
                 updates: row::Updates::default(),
-                specs: Arc::clone(&specs),
+                tasks: Tasks::new(Arc::clone(&specs)),
             },
             clock: Arc::clone(&clock),
             published: Arc::clone(&published),
