@@ -108,6 +108,7 @@ def up_and_wait():
 ";
 
 /// A named pipe that tells what the processes that hold it wrote, and when the last one is gone.
+/// Good for one run: after that nobody reads it, and who opens it waits for ever.
 struct Witness {
     lines: mpsc::UnboundedReceiver<String>,
     path: PathBuf,
