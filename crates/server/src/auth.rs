@@ -104,10 +104,16 @@ pub(crate) async fn authenticate(
 ) -> Response {
     match caller(&app, &request) {
         Ok(caller) => {
+            let span = tracing::Span::current();
+            span.record("namespace", caller.namespace.as_str());
+            span.record("key", caller.key_id.as_deref().unwrap_or("none"));
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            tracing::info!(reason = problem.detail, "refused");
+            problem.into_response()
+        }
     }
 }
 

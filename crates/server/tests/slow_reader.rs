@@ -81,22 +81,20 @@ fn resident_bytes() -> u64 {
     pages * 4_096
 }
 
-fn gush() -> NewTask {
-    let args = serde_json::json!({"count": EVENTS, "bytes": 1_024});
-    NewTask::new("gush").args(args)
-}
-
-/// Lets the events pass by a reader that keeps up; how long that took, and the most memory that was in use.
-async fn flood(host: &Host) -> (Duration, u64) {
+/// Lets so many events pass by a reader that keeps up; how long that took, and the most memory that was in
+/// use.
+async fn flood(host: &Host, count: u64) -> (Duration, u64) {
     let mut reader = Reader::open(host.address, "").await;
     let began = Instant::now();
     let mut peak = 0;
-    host.manager().dispatch(gush()).await.unwrap();
+    let args = serde_json::json!({"count": count, "bytes": 1_024});
+    let task = NewTask::new("gush").args(args);
+    host.manager().dispatch(task).await.unwrap();
     let is_whole = reader
         .read_to_end(|| peak = peak.max(resident_bytes()))
         .await;
     assert!(is_whole);
-    assert_eq!(reader.seen, EVENTS);
+    assert_eq!(reader.seen, count);
     (began.elapsed(), peak)
 }
 
@@ -107,22 +105,12 @@ async fn a_stalled_reader_costs_nobody_anything_and_gets_every_event() {
     let builder = TaskManager::builder(store).tools(host::tools());
     let manager = builder.start().await.unwrap();
     let mut config = loopback();
-    // It stays stalled for as long as it takes.
+    // Who stalls is not let go, for as long as it takes.
     config.limits.write = Duration::from_secs(600);
     let host = Host::of(config, Some(manager)).await;
 
-    let (alone, _) = flood(&host).await;
-    let mut stalled = Reader::open(host.address, "").await;
-    let before = resident_bytes();
-    let (beside, peak) = flood(&host).await;
-    let growth = peak.saturating_sub(before);
-    println!(
-        "alone {alone:?}, beside a stalled reader {beside:?}, grown by {} KiB",
-        growth >> 10
-    );
-    assert!(growth < GROWTH_BYTES_MAX, "grown by {growth} bytes");
-    assert!(beside < alone * 2, "{beside:?}, not {alone:?}");
-
+    slows_nobody(&host).await;
+    let mut stalled = takes_no_memory(&host).await;
     while !stalled.read_to_end(|| {}).await {
         let seen = stalled.seen;
         stalled = Reader::open(host.address, &stalled.last).await;
@@ -130,4 +118,30 @@ async fn a_stalled_reader_costs_nobody_anything_and_gets_every_event() {
     }
     assert_eq!(stalled.seen, EVENTS);
     host.stop().await;
+}
+
+/// In turns, and the best of each: whatever else the machine does meets both alike.
+async fn slows_nobody(host: &Host) {
+    let (mut alone, mut beside) = (Duration::MAX, Duration::MAX);
+    for _ in 0..5 {
+        alone = alone.min(flood(host, EVENTS / 10).await.0);
+        let stalled = Reader::open(host.address, "").await;
+        beside = beside.min(flood(host, EVENTS / 10).await.0);
+        drop(stalled);
+    }
+    assert!(
+        beside < alone * 2,
+        "{beside:?} beside a stalled reader, {alone:?} without"
+    );
+}
+
+/// What is filled once and then stays, the ring and SQLite's page cache, is full by now: what grows yet is
+/// the reader's.
+async fn takes_no_memory(host: &Host) -> Reader {
+    let stalled = Reader::open(host.address, "").await;
+    let before = resident_bytes();
+    let (_, peak) = flood(host, EVENTS).await;
+    let growth = peak.saturating_sub(before);
+    assert!(growth < GROWTH_BYTES_MAX, "grown by {growth} bytes");
+    stalled
 }

@@ -468,7 +468,7 @@ async fn a_command_that_cannot_be_carried_out_says_why() {
                 &["tasks[0].id"],
             ),
             case(put(json!({})), 400, &["subagentType is missing"]),
-            case(put(json!([])), 400, &["body", "invalid type: sequence"]),
+            case(put(json!([])), 400, &["body is not a JSON object"]),
             case(
                 put(json!({"subagentType": "s"})),
                 400,
