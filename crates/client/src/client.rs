@@ -407,7 +407,6 @@ impl Client {
     }
 
     /// Watches. Connects when first read, and again by itself whenever the connection is lost.
-    #[must_use]
     pub fn stream(&self, request: StreamRequest) -> Stream {
         Stream::new(self.clone(), request)
     }
