@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use serde::Serialize;
 use sidestream::core::wire::TaskRecord;
 use sidestream::{Start, StreamOptions, TaskId};
 
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
 use crate::App;
 use crate::auth::Reads;
+use crate::openapi::schema::{ChunkSchema, TaskSchema};
 use crate::params::Params;
 use crate::problem::{Kind, Problem};
 use crate::sse;
@@ -23,11 +26,11 @@ use crate::v1::stream::filter;
 const PREFIX: &str = "/api/";
 
 /// The routes of this file.
-pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/background-tasks", get(list))
-        .route("/api/background-tasks/stream", get(stream))
-        .route("/api/background-tasks/{id}", get(one))
+pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(stream))
+        .routes(routes!(one))
 }
 
 /// Turns problem details into the shapes that clients of these routes know.
@@ -78,6 +81,17 @@ impl Refusal {
     }
 }
 
+/// Lists tasks, for existing clients.
+///
+/// The filters of `/v1/tasks`, but one `status`, and numbered pages only. Unknown parameters are ignored. At
+/// most 1,000 tasks.
+#[utoipa::path(
+    get,
+    path = "/api/background-tasks",
+    tag = "compatible",
+    operation_id = "list_background_tasks",
+    responses((status = 200, description = "Tasks, and how many match in all", body = TaskPage)),
+)]
 async fn list(caller: Reads, uri: Uri) -> Result<Json<TaskPage>, Problem> {
     let mut params = Params::of(&uri);
     let mut faults = Faults::default();
@@ -109,6 +123,15 @@ async fn list(caller: Reads, uri: Uri) -> Result<Json<TaskPage>, Problem> {
     }))
 }
 
+/// Gets a task, for existing clients.
+#[utoipa::path(
+    get,
+    path = "/api/background-tasks/{id}",
+    tag = "compatible",
+    operation_id = "get_background_task",
+    params(("id" = String, Path, description = "The task's id")),
+    responses((status = 200, description = "The task", body = TaskSchema)),
+)]
 async fn one(caller: Reads, Path(id): Path<String>) -> Result<Json<TaskRecord>, Problem> {
     // What cannot be an id is the id of no task.
     let found = match (&caller.manager, TaskId::new(id)) {
@@ -119,6 +142,16 @@ async fn one(caller: Reads, Path(id): Path<String>) -> Result<Json<TaskRecord>, 
     Ok(Json(TaskRecord::from(&task)))
 }
 
+/// Watches tasks, for existing clients.
+///
+/// The body is that of `/v1/stream`.
+#[utoipa::path(
+    get,
+    path = "/api/background-tasks/stream",
+    tag = "compatible",
+    operation_id = "stream_background_tasks",
+    responses((status = 200, description = "The stream", body = ChunkSchema, content_type = "text/event-stream")),
+)]
 async fn stream(
     State(app): State<Arc<App>>,
     caller: Reads,

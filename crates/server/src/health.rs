@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use sidestream::store::Request;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::App;
 use crate::problem::{Kind, Problem};
@@ -15,18 +15,35 @@ use crate::problem::{Kind, Problem};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The routes of this file.
-pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/healthz", get(healthy))
-        .route("/readyz", get(ready))
+pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::default()
+        .routes(routes!(healthy))
+        .routes(routes!(ready))
 }
 
-/// The process answers.
+/// Is the server up?
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "operation",
+    operation_id = "healthz",
+    responses((status = 200, description = "It answers")),
+)]
 async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// The store can be read and written, and the server is not stopping.
+/// Is the server ready: can the store be read and written, and is it not stopping?
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operation",
+    operation_id = "readyz",
+    responses(
+        (status = 200, description = "It is ready"),
+        (status = 503, description = "It is not"),
+    ),
+)]
 async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     if app.stopping.is_cancelled() {
         let detail = "the server is shutting down";

@@ -46,6 +46,7 @@ mod health;
 mod v1;
 
 mod metrics;
+mod openapi;
 mod params;
 mod problem;
 mod sse;

@@ -230,7 +230,17 @@ impl RequestTimer {
     }
 }
 
-/// Shows the numbers, to operators only: they are of all namespaces.
+/// Shows the server's numbers, for Prometheus.
+///
+/// To operators only, because they are of all namespaces: an admin key of the namespace `default`, unless no
+/// key is needed.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operation",
+    operation_id = "metrics",
+    responses((status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text")),
+)]
 pub(crate) async fn show(State(app): State<Arc<App>>, caller: Reads) -> Result<Response, Problem> {
     if !caller.is_operator() {
         let detail = "the metrics are of all namespaces: an admin key of the namespace default may \

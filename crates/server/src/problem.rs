@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sidestream::core::{Invalid, Rejection};
 use sidestream::{Error, StoreError, StoreErrorKind};
+use utoipa::ToSchema;
 
 /// What kind of thing went wrong: named for what the caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,22 +187,33 @@ impl From<Error> for Problem {
     }
 }
 
-/// The body of a problem.
-#[derive(Serialize)]
-struct Body<'a> {
+/// What is wrong, for programs and for people.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProblemDetails {
+    /// Names the kind of problem: `urn:sidestream:problem:` and a word.
     r#type: String,
-    title: &'a str,
+    /// The kind in words.
+    title: String,
+    /// The status of the answer.
     status: u16,
-    detail: &'a str,
+    /// What is wrong this time.
+    detail: String,
+    /// The field or parameter that cannot be accepted; the first of `errors`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'a str>,
+    #[schema(nullable = false)]
+    field: Option<String>,
+    /// Every field or parameter that cannot be accepted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FieldError<'a>>,
+    #[schema(inline, required = false)]
+    errors: Vec<FieldError>,
 }
 
-#[derive(Serialize)]
-struct FieldError<'a> {
-    field: &'a str,
+/// A field or parameter that cannot be accepted.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// Which.
+    field: String,
+    /// Why not.
     detail: String,
 }
 
@@ -209,15 +221,15 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, word, title) = self.kind.row();
         let errors = self.invalid.iter().map(|invalid| FieldError {
-            field: &invalid.field,
+            field: invalid.field.clone(),
             detail: invalid.to_string(),
         });
-        let body = Body {
+        let body = ProblemDetails {
             r#type: format!("urn:sidestream:problem:{word}"),
-            title,
+            title: title.to_owned(),
             status: status.as_u16(),
-            detail: &self.detail,
-            field: self.invalid.first().map(|invalid| invalid.field.as_str()),
+            detail: self.detail.clone(),
+            field: self.invalid.first().map(|invalid| invalid.field.clone()),
             errors: errors.collect(),
         };
         let mut response = (status, JsonBody(body)).into_response();

@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::problem::{Kind, Problem};
-use crate::{App, auth, compat, health, limits, metrics, origin, v1};
+use crate::{App, auth, compat, health, limits, metrics, openapi, origin, v1};
 
 /// What `/` says.
 const WELCOME: &str = "\
@@ -28,19 +32,27 @@ This is Sidestream: background tasks for AI agents, durable and streamed.
 
 /// Every route, and every layer around it. Read the layers from the bottom: the last is the outermost.
 pub(crate) fn router(app: &Arc<App>) -> Router {
-    let guarded = Router::new()
-        .merge(v1::routes())
-        .route("/metrics", get(metrics::show))
+    let (v1, compatible, health) = (v1::routes(), compat::routes(), health::routes());
+    let metrics = OpenApiRouter::default().routes(routes!(metrics::show));
+    let mut api = OpenApi::default();
+    for part in [&v1, &compatible, &health, &metrics] {
+        api.merge(part.get_openapi().clone());
+    }
+    let document: Arc<str> = openapi::document(api).into();
+
+    let guarded = Router::from(v1)
+        .merge(metrics)
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(Arc::clone(app), limits::bound_time))
         .layer(from_fn_with_state(Arc::clone(app), auth::authenticate));
-    let compatible = compat::routes()
+    let compatible = Router::from(compatible)
         .layer(from_fn_with_state(Arc::clone(app), limits::bound_time))
         .layer(from_fn_with_state(Arc::clone(app), auth::authenticate));
     let open = Router::new()
         .route("/", get(async || WELCOME))
-        .merge(health::routes())
+        .merge(health)
+        .route("/openapi.json", get(async move || as_json(&document)))
         .method_not_allowed_fallback(no_such_method);
     guarded
         .merge(compatible)
@@ -50,6 +62,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .layer(from_fn(compat::in_its_own_words))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Arc::clone(app), observe))
+}
+
+fn as_json(document: &str) -> Response {
+    ([(CONTENT_TYPE, "application/json")], document.to_owned()).into_response()
 }
 
 async fn no_such_route(uri: Uri) -> Problem {

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::{get, post};
 use serde::Serialize;
 use sidestream::Task;
 use sidestream::core::wire::TaskRecord;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::App;
+use crate::openapi::schema::TaskSchema;
+use crate::openapi::with_id_in_query;
 
 mod dispatch;
 mod get;
@@ -23,8 +26,9 @@ pub(crate) mod stream;
 mod keys;
 
 /// A task, as every route answers with it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OneTask {
+    #[schema(value_type = TaskSchema)]
     pub(crate) task: TaskRecord,
 }
 
@@ -34,34 +38,23 @@ impl From<&Task> for OneTask {
     }
 }
 
-/// The routes of this folder.
-pub(crate) fn routes() -> Router<Arc<App>> {
-    // Any text may be an id, but a client normalises `.` and `..` in a path, and the empty id has no
-    // path: `/v1/task…?id=` carries those that `/v1/tasks/{id}…` cannot.
-    let task = |path: &str| {
-        let one = get(get::get).put(records::put).delete(actions::delete);
-        Router::new()
-            .route(path, one)
-            .route(&format!("{path}/cancel"), post(actions::cancel))
-            .route(&format!("{path}/resume"), post(actions::resume))
-            .route(&format!("{path}/retry"), post(actions::retry))
-            .route(&format!("{path}/stream"), get(stream::story))
-    };
-    let thread = |path: &str| {
-        Router::new()
-            .route(&format!("{path}/completions"), get(completions::list))
-            .route(
-                &format!("{path}/completions/ack"),
-                post(completions::acknowledge),
-            )
-    };
-    Router::new()
-        .route("/v1/tasks", post(dispatch::dispatch).get(list::list))
-        .merge(task("/v1/tasks/{id}"))
-        .merge(task("/v1/task"))
-        .route("/v1/stream", get(stream::stream))
-        .merge(thread("/v1/threads/{id}"))
-        .merge(thread("/v1/thread"))
-        .route("/v1/keys", post(keys::add).get(keys::list))
-        .route("/v1/keys/{id}", axum::routing::delete(keys::revoke))
+/// The routes of this folder, and their description.
+pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
+    let of_one_task_or_thread = [
+        routes!(get::get, records::put, actions::delete),
+        routes!(actions::cancel),
+        routes!(actions::resume),
+        routes!(actions::retry),
+        routes!(stream::story),
+        routes!(completions::list),
+        routes!(completions::acknowledge),
+    ];
+    let router = OpenApiRouter::default()
+        .routes(routes!(dispatch::dispatch, list::list))
+        .routes(routes!(stream::stream))
+        .routes(routes!(keys::add, keys::list))
+        .routes(routes!(keys::revoke));
+    of_one_task_or_thread
+        .into_iter()
+        .fold(router, with_id_in_query)
 }

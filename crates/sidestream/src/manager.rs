@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use sidestream_core::task::TaskDefaults;
 use sidestream_core::{
     Command, Epoch, Filter, Invalid, Json, Namespace, NewTask, Seq, Spec, Task, TaskId, ThreadId,
     ToolName, WorkerId,
@@ -14,22 +14,24 @@ use sidestream_core::{
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::chance::{self, Chance, SystemChance};
+use crate::chance::{self, Chance};
 use crate::error::{Error, StoreError};
-use crate::maintenance::pruner::{Cleaned, Pruner, Retention};
+use crate::maintenance::pruner::{Cleaned, Pruner};
 use crate::maintenance::rescuer::Rescuer;
 use crate::store::{Admission, Answer, Head, Limits, ListQuery, Page, Request, Store, Told};
-use crate::stream::ring::{Ring, RingLimits};
-use crate::stream::tail::{Observer, Tail};
+use crate::stream::tail::Tail;
 use crate::stream::{ChunkStream, Source, StreamOptions};
 use crate::worker::handler::Tool;
 use crate::worker::{Reason, RunningTasks, Spawner, Worker, WorkerConfig};
 use crate::writer::Writer;
 
+mod builder;
 mod callbacks;
+mod config;
 mod stats;
 
-use callbacks::{Callbacks, Ended};
+pub use builder::Builder;
+pub use config::{Backpressure, Config};
 pub use stats::Stats;
 
 /// Every worker inside a process has an id that begins so: of an exclusive store, a former one is
@@ -37,63 +39,6 @@ pub use stats::Stats;
 const LOCAL_WORKER: &str = "local-";
 /// How long a shutdown waits for the last reports after the handlers have been stopped.
 const REPORT_GRACE: Duration = Duration::from_secs(1);
-/// The longest grace and lease, in milliseconds: a day.
-const DURATION_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
-
-/// How a manager works. [`Config::default`] is what existing users expect (WIRE part 2).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// At most so many tasks run at once in this process: 10.
-    pub concurrency: u32,
-    /// At most so many tasks of one agent run at once, over all workers of the database: 5. `None` is
-    /// no limit.
-    pub concurrency_per_agent: Option<u32>,
-    /// What a dispatch does when no slot is free: queue.
-    pub backpressure: Backpressure,
-    /// What a dispatch gets where neither it nor its tool says otherwise: attempts of 5 minutes, no
-    /// retries.
-    pub defaults: TaskDefaults,
-    /// How long a worker may be silent before its attempts are given to another, in milliseconds:
-    /// 30,000. Renewed three times as often.
-    pub lease_ms: u64,
-    /// How long a handler, or a whole process at its shutdown, may take to stop once told: 5 seconds.
-    pub grace: Duration,
-    /// How long things are kept.
-    pub retention: Retention,
-    /// How much of the log is kept in memory for those who watch.
-    pub ring: RingLimits,
-    /// May tasks be dispatched for tools that this process does not have, for workers elsewhere to
-    /// run? `false`: such a dispatch is refused.
-    pub accepts_any_tool: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            concurrency: 10,
-            concurrency_per_agent: Some(5),
-            backpressure: Backpressure::Queue,
-            defaults: TaskDefaults::default(),
-            lease_ms: 30_000,
-            grace: Duration::from_secs(5),
-            retention: Retention::default(),
-            ring: RingLimits::default(),
-            accepts_any_tool: false,
-        }
-    }
-}
-
-/// What a dispatch does when no slot is free.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Backpressure {
-    /// The task waits.
-    #[default]
-    Queue,
-    /// The dispatch is refused.
-    Reject,
-    /// The caller is told to run the tool itself.
-    FallbackToSync,
-}
 
 /// What a dispatch came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,184 +68,6 @@ impl Dispatched {
     }
 }
 
-/// What a manager is made of. See [`TaskManager::builder`].
-#[must_use = "nothing runs until it is started"]
-#[derive(Debug)]
-pub struct Builder {
-    store: Arc<dyn Store>,
-    tools: Vec<Tool>,
-    config: Config,
-    callbacks: Callbacks,
-    chance: Arc<dyn Chance>,
-}
-
-impl Builder {
-    /// Adds a tool.
-    pub fn tool(mut self, tool: Tool) -> Self {
-        self.tools.push(tool);
-        self
-    }
-
-    /// Adds tools.
-    pub fn tools(mut self, tools: impl IntoIterator<Item = Tool>) -> Self {
-        self.tools.extend(tools);
-        self
-    }
-
-    /// Sets how the manager works.
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// Calls this for each task that completes by a commit of this process.
-    ///
-    /// Callbacks are a convenience: one is called at most once, and not at all if the process dies
-    /// first. What must not be missed is read from [`TaskManager::completions`]. A callback that
-    /// panics harms nobody.
-    pub fn on_completed<F>(mut self, call: impl Fn(Task) -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.callbacks.add(Ended::Completed, call);
-        self
-    }
-
-    /// Calls this for each task that fails or times out; otherwise as [`Builder::on_completed`].
-    pub fn on_failed<F>(mut self, call: impl Fn(Task) -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.callbacks.add(Ended::Failed, call);
-        self
-    }
-
-    /// Calls this for each task that is cancelled; otherwise as [`Builder::on_completed`].
-    pub fn on_cancelled<F>(mut self, call: impl Fn(Task) -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.callbacks.add(Ended::Cancelled, call);
-        self
-    }
-
-    /// Draws random numbers from somewhere else: for simulations.
-    pub fn chance(mut self, chance: Arc<dyn Chance>) -> Self {
-        self.chance = chance;
-        self
-    }
-
-    /// Starts the manager, on the runtime of the caller.
-    ///
-    /// What a former process of an exclusive store left running is ended first, by the rule its
-    /// retries say (R2).
-    ///
-    /// # Errors
-    /// When a tool or a setting cannot be accepted, or the store cannot be used.
-    pub async fn start(self) -> Result<TaskManager, Error> {
-        check(&self.config)?;
-        let mut tools = BTreeMap::new();
-        for tool in self.tools {
-            let name = tool.checked_name()?;
-            if tools.insert(name, tool.clone()).is_some() {
-                let problem = format!("{:?} is registered twice", tool.name);
-                return Err(Invalid::new("tool", problem).into());
-            }
-        }
-        let (store, config, chance) = (self.store, self.config, self.chance);
-        let spawner = Spawner::default();
-        let running = Arc::<RunningTasks>::default();
-        let stats = Arc::<stats::Counters>::default();
-        let callbacks = self
-            .callbacks
-            .into_observer(Arc::clone(&store), spawner.clone());
-        let observers: Vec<Arc<dyn Observer>> = vec![
-            Arc::clone(&running) as _,
-            Arc::clone(&stats) as _,
-            callbacks,
-        ];
-        let head = store.head().await?;
-        let ring = Arc::new(Ring::new(head.seq, config.ring));
-        let tail = Arc::new(Tail::new(Arc::clone(&store), Arc::clone(&ring), observers));
-        let (writer, writer_loop) = Writer::new(Arc::clone(&store), Arc::clone(&tail));
-        spawner.spawn(writer_loop.run());
-
-        let instance = chance.next();
-        let worker = WorkerId::new(format!("{LOCAL_WORKER}{instance:016x}"))?;
-        let limits = Arc::new(limits(&config, &tools));
-        let inner = Inner {
-            stop_work: CancellationToken::new(),
-            source: Source {
-                store,
-                ring,
-                shutdown: CancellationToken::new(),
-            },
-            writer,
-            worker,
-            limits,
-            tools,
-            config,
-            chance,
-            spawner,
-            running,
-            stats,
-        };
-        inner.start(tail, head.epoch).await?;
-        Ok(TaskManager {
-            inner: Arc::new(inner),
-            namespace: Namespace::default(),
-        })
-    }
-}
-
-/// Kills the programs that a former process of this store left running, before their tasks are tried
-/// again.
-async fn kill_former_programs(log: Epoch) {
-    #[cfg(unix)]
-    {
-        let search = move || crate::worker::process::kill_leftovers(log.as_str());
-        match tokio::task::spawn_blocking(search).await {
-            Ok(0) => {}
-            Ok(killed) => tracing::warn!(killed, "programs of a former process killed"),
-            Err(error) => tracing::error!(%error, "programs of a former process not looked for"),
-        }
-    }
-    #[cfg(not(unix))]
-    drop(log);
-}
-
-fn check(config: &Config) -> Result<(), Invalid> {
-    let positive = [
-        ("concurrency", u64::from(config.concurrency)),
-        ("leaseMs", config.lease_ms),
-    ];
-    for (field, number) in positive {
-        if number == 0 {
-            return Err(Invalid::new(field, "is 0"));
-        }
-    }
-    let grace_ms = u64::try_from(config.grace.as_millis()).unwrap_or(u64::MAX);
-    for (field, ms) in [("leaseMs", config.lease_ms), ("graceMs", grace_ms)] {
-        if ms > DURATION_MS_MAX {
-            let problem = format!("is {ms}, more than the {DURATION_MS_MAX} allowed");
-            return Err(Invalid::new(field, problem));
-        }
-    }
-    Ok(())
-}
-
-fn limits(config: &Config, tools: &BTreeMap<ToolName, Tool>) -> Limits {
-    let per_tool = tools.iter().filter_map(|(name, tool)| {
-        let limit = tool.settings.concurrency?;
-        Some((name.clone(), limit))
-    });
-    Limits {
-        total: Some(config.concurrency),
-        per_agent: config.concurrency_per_agent,
-        per_tool: per_tool.collect(),
-    }
-}
-
 /// Dispatches tasks, runs them, and lets everyone watch. Cloning shares it.
 ///
 /// It speaks for one namespace; [`TaskManager::in_namespace`] gives its like for another. When the
@@ -325,6 +92,24 @@ struct Inner {
     stats: Arc<stats::Counters>,
     /// Ends the worker's claiming, and all maintenance.
     stop_work: CancellationToken,
+    /// Says that the worker has stopped claiming.
+    claims_no_more: CancellationToken,
+}
+
+/// Kills the programs that a former process of this store left running, before their tasks are tried
+/// again.
+async fn kill_former_programs(log: Epoch) {
+    #[cfg(unix)]
+    {
+        let search = move || crate::worker::process::kill_leftovers(log.as_str());
+        match tokio::task::spawn_blocking(search).await {
+            Ok(0) => {}
+            Ok(killed) => tracing::warn!(killed, "programs of a former process killed"),
+            Err(error) => tracing::error!(%error, "programs of a former process not looked for"),
+        }
+    }
+    #[cfg(not(unix))]
+    drop(log);
 }
 
 impl Inner {
@@ -357,7 +142,14 @@ impl Inner {
             self.spawner.clone(),
             Arc::clone(&self.running),
         );
-        self.spawner.spawn(worker.run(self.stop_work.clone()));
+        let (stop, stopped) = (
+            self.stop_work.clone(),
+            self.claims_no_more.clone().drop_guard(),
+        );
+        self.spawner.spawn(async move {
+            worker.run(stop).await;
+            drop(stopped);
+        });
         self.maintain(rescuer.run());
         self.maintain(self.pruner().run());
         let shutdown = self.source.shutdown.clone();
@@ -405,13 +197,7 @@ impl TaskManager {
 
     /// As [`TaskManager::builder`], on a store that others share.
     pub fn builder_on(store: Arc<dyn Store>) -> Builder {
-        Builder {
-            store,
-            tools: Vec::new(),
-            config: Config::default(),
-            callbacks: Callbacks::default(),
-            chance: Arc::new(SystemChance),
-        }
+        Builder::on(store)
     }
 
     /// The same manager, for another tenant (E2).
@@ -490,6 +276,7 @@ impl TaskManager {
             None => inner.config.defaults,
         };
         let id = chance::task_id(&*inner.chance);
+        let task = task.dispatched_at(self.store().now());
         let spec = task.into_spec(self.namespace.clone(), id, defaults)?;
         Ok(Request::Dispatch {
             spec: Arc::<Spec>::new(spec),
@@ -670,9 +457,12 @@ impl TaskManager {
     /// What the manager has done since it started, and is doing now.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner.stats.read(
-            self.inner.running.len(),
-            &self.inner.writer,
+        let inner = &self.inner;
+        let streams_open = inner.source.open.load(Relaxed);
+        inner.stats.read(
+            inner.running.len(),
+            streams_open,
+            &inner.writer,
             self.ring_head(),
         )
     }
@@ -696,12 +486,15 @@ impl TaskManager {
         let inner = &self.inner;
         inner.stop_work.cancel();
         let grace = inner.config.grace;
+        let _ = timeout(grace, inner.claims_no_more.cancelled()).await;
         if timeout(grace, inner.running.idle()).await.is_err() {
             inner.running.take_all(Reason::ShutDown);
             // The handlers' own grace, and a little for their reports.
             let _ = timeout(grace + REPORT_GRACE, inner.running.idle()).await;
         }
         inner.source.shutdown.cancel();
+        // What callers are waiting for is still done; a store that hangs is not waited for.
+        let _ = timeout(grace, inner.writer.close()).await;
         inner.spawner.kill();
         inner.spawner.wait().await;
     }

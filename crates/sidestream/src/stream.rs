@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -100,6 +101,24 @@ pub(crate) struct Source {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) ring: Arc<Ring>,
     pub(crate) shutdown: CancellationToken,
+    /// How many streams are open.
+    pub(crate) open: Arc<AtomicUsize>,
+}
+
+/// A stream that counts as open as long as this exists.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn among(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Relaxed);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Source {
@@ -117,6 +136,7 @@ impl Source {
             cancel: options.cancel.clone().unwrap_or_default(),
             options,
             watcher,
+            _counted: Counted::among(&self.open),
             phase: Phase::Opening,
             is_end_possible: true,
             last_item_at: Instant::now(),
@@ -258,6 +278,7 @@ struct Reader {
     options: StreamOptions,
     cancel: CancellationToken,
     watcher: Watcher,
+    _counted: Counted,
     phase: Phase,
     /// May the one task have ended, so that it is worth a look? Only for a stream that ends with it.
     is_end_possible: bool,

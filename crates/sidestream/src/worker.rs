@@ -268,7 +268,8 @@ impl Worker {
         }
     }
 
-    /// Claims and runs until `stop` is cancelled. Attempts that run go on.
+    /// Claims and runs until `stop` is cancelled. Attempts that run go on; all that were claimed have
+    /// begun when this returns.
     pub(crate) async fn run(self, stop: CancellationToken) {
         if self.tools.is_empty() {
             return;
@@ -280,10 +281,8 @@ impl Worker {
             };
             // Seen before the claim: what changes during it rings again.
             work.mark_unchanged();
-            let Some(next) = stop.run_until_cancelled(self.claim(free)).await else {
-                return;
-            };
-            let until = match next {
+            // Never given up half-way: what was claimed must be run, or be lost to its lease.
+            let until = match self.claim(free).await {
                 Next::MoreAtOnce => continue,
                 Next::Due(at) => Some(at.since(self.store.now())),
                 Next::Again => Some(CLAIM_AGAIN_AFTER),

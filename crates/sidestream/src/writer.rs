@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use sidestream_core::{Command, Namespace, Rejection, TaskId};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Error, StoreError, StoreErrorKind};
 use crate::store::{Answer, Request, Store};
@@ -28,6 +29,8 @@ type Reply = Result<Answer, Error>;
 pub struct Writer {
     sender: mpsc::Sender<Waiting>,
     counts: Arc<Counts>,
+    closing: CancellationToken,
+    closed: CancellationToken,
 }
 
 /// What the writer has done.
@@ -49,9 +52,12 @@ impl Writer {
     pub(crate) fn new(store: Arc<dyn Store>, tail: Arc<Tail>) -> (Self, WriterLoop) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let counts = Arc::<Counts>::default();
+        let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let writer = Self {
             sender,
             counts: Arc::clone(&counts),
+            closing: closing.clone(),
+            closed: closed.clone(),
         };
         let writer_loop = WriterLoop {
             store,
@@ -59,6 +65,8 @@ impl Writer {
             receiver,
             deferred: VecDeque::new(),
             counts,
+            closing,
+            _closed: closed.drop_guard(),
         };
         (writer, writer_loop)
     }
@@ -105,6 +113,12 @@ impl Writer {
         }
     }
 
+    /// Takes no more requests, and waits until those that wait are committed.
+    pub(crate) async fn close(&self) {
+        self.closing.cancel();
+        self.closed.cancelled().await;
+    }
+
     /// How many batches have been committed so far, and how many requests they held.
     #[must_use]
     pub fn commits_and_requests(&self) -> (u64, u64) {
@@ -119,7 +133,8 @@ impl Writer {
     }
 }
 
-/// Gathers batches and commits them, one after the other, until every [`Writer`] is gone.
+/// Gathers batches and commits them, one after the other, until every [`Writer`] is gone or one is
+/// closed.
 pub(crate) struct WriterLoop {
     store: Arc<dyn Store>,
     tail: Arc<Tail>,
@@ -127,6 +142,8 @@ pub(crate) struct WriterLoop {
     /// Second requests for a task that the last batch named already, in order.
     deferred: VecDeque<Waiting>,
     counts: Arc<Counts>,
+    closing: CancellationToken,
+    _closed: DropGuard,
 }
 
 impl WriterLoop {
@@ -143,7 +160,7 @@ impl WriterLoop {
             batch.add(waiting, &mut self.deferred);
         }
         if batch.members.is_empty() {
-            let first = self.receiver.recv().await?;
+            let first = self.first().await?;
             batch.add(first, &mut self.deferred);
         }
         while batch.has_room() && self.deferred.len() < BATCH_MAX {
@@ -153,6 +170,18 @@ impl WriterLoop {
             }
         }
         Some(batch.in_order())
+    }
+
+    /// Waits for a request; `None` once the writer is closed and nothing waits any more.
+    async fn first(&mut self) -> Option<Waiting> {
+        tokio::select! {
+            biased;
+            first = self.receiver.recv() => first,
+            () = self.closing.cancelled() => {
+                self.receiver.close();
+                self.receiver.recv().await
+            }
+        }
     }
 
     async fn commit(&self, batch: Vec<Waiting>) {

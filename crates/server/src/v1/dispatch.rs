@@ -11,20 +11,58 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use sidestream::core::Invalid;
 use sidestream::{Dispatched, NewTask, Task, TaskManager};
+use utoipa::ToSchema;
 
 use super::OneTask;
 use crate::App;
 use crate::auth::Writes;
 use crate::limits::{JsonBody, preferred_wait};
+use crate::openapi::schema::NewTaskSchema;
 use crate::problem::Problem;
 
 /// The answer where no task was created: the caller should run the tool itself, now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct FallbackToSync {
+pub(crate) struct FallbackToSync {
+    /// Always `true`.
     fallback_to_sync: bool,
 }
 
+/// What is answered with status 200.
+#[derive(Serialize, ToSchema)]
+#[expect(dead_code, reason = "it only describes the two")]
+#[serde(untagged)]
+pub(crate) enum KnownOrFallback {
+    Known(OneTask),
+    Fallback(FallbackToSync),
+}
+
+/// Dispatches a task.
+///
+/// Once this is answered the task is durable, and will run.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks",
+    tag = "tasks",
+    operation_id = "dispatch",
+    params(
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "Two dispatches with one key are one task; the same as the field `idempotencyKey`"),
+        ("Prefer" = Option<String>, Header, example = "wait=10",
+            description = "`wait=SECONDS` answers with the ended task, or with the unfinished one when the \
+                           time is over: at most 60 (RFC 7240)"),
+    ),
+    request_body = NewTaskSchema,
+    responses(
+        (status = 201, description = "The new task", body = OneTask, headers(
+            ("Location" = String, description = "Where the task is"),
+            ("Preference-Applied" = String, description = "The wait, as it was heeded"),
+        )),
+        (status = 200, description = "The task that the same key, or the same tool call of the run, \
+                                      created before; or: run the tool yourself, now", body = KnownOrFallback),
+        (status = 429, description = "No slot is free, and the policy is to refuse"),
+    ),
+)]
 pub(crate) async fn dispatch(
     State(app): State<Arc<App>>,
     caller: Writes,

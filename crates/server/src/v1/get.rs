@@ -7,6 +7,15 @@ use crate::auth::Reads;
 use crate::params::OfTask;
 use crate::problem::Problem;
 
+/// Gets a task.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{id}",
+    tag = "tasks",
+    operation_id = "get",
+    params(("id" = String, Path, description = "The task's id")),
+    responses((status = 200, description = "The task", body = OneTask)),
+)]
 pub(crate) async fn get(caller: Reads, OfTask(id): OfTask) -> Result<Json<OneTask>, Problem> {
     let task = match &caller.manager {
         Some(manager) => manager.get(&id).await?,

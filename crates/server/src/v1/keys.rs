@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sidestream::chance::SystemChance;
 use sidestream::store::{ApiKey, Request};
 use sidestream::{Namespace, Timestamp};
+use utoipa::ToSchema;
 
 use crate::App;
 use crate::auth::{Administers, Caller};
@@ -20,30 +21,45 @@ use crate::limits::JsonBody;
 use crate::problem::{Kind, Problem};
 
 /// A key to make.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wanted {
+    /// What it allows: `read`, `write`, `worker` or `admin`.
     role: String,
+    /// For people.
     #[serde(default)]
+    #[schema(max_length = 256, required = false)]
     name: String,
+    /// Where it allows that: the caller's namespace, where left out.
+    #[schema(value_type = Option<String>, nullable = false)]
     namespace: Option<Namespace>,
 }
 
 /// A key, as listings show it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Key)]
 pub(crate) struct ShownKey {
+    /// Its public name.
     id: String,
+    /// For people.
     name: String,
+    /// What it allows.
     role: String,
+    /// Where it allows that.
+    #[schema(value_type = String)]
     namespace: Namespace,
+    /// When it was made.
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    /// When it was revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     revoked_at: Option<Timestamp>,
 }
 
 /// A key that has just been made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MadeKey {
     /// The key itself: shown this once.
     key: String,
@@ -51,7 +67,8 @@ pub(crate) struct MadeKey {
     shown: ShownKey,
 }
 
-#[derive(Debug, Serialize)]
+/// Keys, oldest first, revoked ones included.
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ShownKeys {
     keys: Vec<ShownKey>,
 }
@@ -69,6 +86,17 @@ impl From<ApiKey> for ShownKey {
     }
 }
 
+/// Makes an API key.
+///
+/// With the first one the server begins to ask everyone for a key.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    tag = "keys",
+    operation_id = "add_key",
+    request_body = Wanted,
+    responses((status = 201, description = "The key, shown this once", body = MadeKey)),
+)]
 pub(crate) async fn add(
     State(app): State<Arc<App>>,
     caller: Administers,
@@ -90,6 +118,14 @@ pub(crate) async fn add(
     Ok((StatusCode::CREATED, Json(made)))
 }
 
+/// Lists the API keys.
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    tag = "keys",
+    operation_id = "keys",
+    responses((status = 200, description = "The keys that the caller may manage", body = ShownKeys)),
+)]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     caller: Administers,
@@ -100,6 +136,17 @@ pub(crate) async fn list(
     Ok(Json(ShownKeys { keys }))
 }
 
+/// Revokes an API key.
+///
+/// It stops working at once, and its streams end.
+#[utoipa::path(
+    delete,
+    path = "/v1/keys/{id}",
+    tag = "keys",
+    operation_id = "revoke_key",
+    params(("id" = String, Path, description = "The key's public name")),
+    responses((status = 204, description = "It is revoked")),
+)]
 pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     caller: Administers,

@@ -10,8 +10,10 @@ use sidestream::store::{PageKey, PageStart, TimeField};
 use sidestream::{ListQuery, Namespace, Page, Status, Timestamp};
 
 use sidestream::core::wire::TaskRecord;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::Reads;
+use crate::openapi::schema::{StatusSchema, TaskSchema};
 use crate::params::{Params, short};
 use crate::problem::Problem;
 
@@ -29,18 +31,105 @@ const TIME_FIELDS: [(&str, TimeField); 4] = [
     ("completedAt", TimeField::CompletedAt),
 ];
 
+/// What can be asked for; it is read by [`filters`] and [`place`].
+#[derive(IntoParams)]
+#[expect(dead_code, reason = "it only describes the parameters")]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+pub(crate) struct ListParams {
+    /// Only tasks that stand so: any of these, when given more than once.
+    #[param(nullable = false)]
+    status: Option<Vec<StatusSchema>>,
+    /// Of this agent.
+    #[param(nullable = false)]
+    agent_id: Option<String>,
+    /// Of this call of an agent.
+    #[param(nullable = false)]
+    run_id: Option<String>,
+    /// Of this conversation.
+    #[param(nullable = false)]
+    thread_id: Option<String>,
+    /// For this user or object.
+    #[param(nullable = false)]
+    resource_id: Option<String>,
+    /// Of this tool.
+    #[param(nullable = false)]
+    tool_name: Option<String>,
+    /// This call of a tool.
+    #[param(nullable = false)]
+    tool_call_id: Option<String>,
+    /// Only tasks kept for an owner elsewhere (`true`), or only those dispatched here (`false`).
+    #[param(nullable = false)]
+    external: Option<bool>,
+    /// Not before this time.
+    #[param(nullable = false, format = DateTime)]
+    from_date: Option<String>,
+    /// Before this time.
+    #[param(nullable = false, format = DateTime)]
+    to_date: Option<String>,
+    /// Which time that is: a task without it does not match.
+    #[param(nullable = false, inline, default = "createdAt")]
+    date_filter_by: Option<TimeFieldSchema>,
+    /// By which time the tasks are ordered.
+    #[param(nullable = false, inline, default = "createdAt")]
+    order_by: Option<TimeFieldSchema>,
+    /// Earliest or latest first.
+    #[param(nullable = false, inline, default = "asc")]
+    order_direction: Option<DirectionSchema>,
+    /// The `nextCursor` of the page before, in the same order.
+    #[param(nullable = false)]
+    cursor: Option<String>,
+    /// At most so many.
+    #[param(nullable = false, maximum = 1000, default = 100)]
+    limit: Option<u64>,
+    /// The page by its number, from 0. It costs the skipping of those before: a cursor does not.
+    #[param(nullable = false)]
+    page: Option<u64>,
+    /// So many tasks make a numbered page.
+    #[param(nullable = false, maximum = 1000)]
+    per_page: Option<u64>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes a parameter")]
+#[schema(rename_all = "camelCase")]
+enum TimeFieldSchema {
+    CreatedAt,
+    StartedAt,
+    SuspendedAt,
+    CompletedAt,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes a parameter")]
+#[schema(rename_all = "camelCase")]
+enum DirectionSchema {
+    Asc,
+    Desc,
+}
+
 /// A page of tasks.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct TaskPage {
+    #[schema(value_type = Vec<TaskSchema>)]
     pub(crate) tasks: Vec<TaskRecord>,
     /// How many match in all.
     pub(crate) total: u64,
     /// Give it as `cursor` for the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub(crate) next_cursor: Option<String>,
 }
 
+/// Lists tasks.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks",
+    tag = "tasks",
+    operation_id = "list",
+    params(ListParams),
+    responses((status = 200, description = "A page of tasks, and how many match in all", body = TaskPage)),
+)]
 pub(crate) async fn list(caller: Reads, uri: Uri) -> Result<Json<TaskPage>, Problem> {
     let mut params = Params::of(&uri);
     let mut faults = Faults::default();

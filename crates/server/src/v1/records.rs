@@ -12,9 +12,26 @@ use super::OneTask;
 use crate::auth::{Caller, Reads};
 use crate::keys::Role;
 use crate::limits::JsonBody;
+use crate::openapi::schema::RecordSchema;
 use crate::params::OfTask;
 use crate::problem::{Kind, Problem};
 
+/// Keeps a task for an owner elsewhere.
+///
+/// Its owner runs it, and reports how it stands: the document replaces the one before, whole. It is listed
+/// and watched like any task.
+#[utoipa::path(
+    put,
+    path = "/v1/tasks/{id}",
+    tag = "tasks",
+    operation_id = "record",
+    params(("id" = String, Path, description = "The owner's own id of the task")),
+    request_body = RecordSchema,
+    responses(
+        (status = 200, description = "The task as it is kept", body = OneTask),
+        (status = 409, description = "The task was dispatched here, so nobody else reports its state"),
+    ),
+)]
 pub(crate) async fn put(
     Reads(caller): Reads,
     OfTask(id): OfTask,

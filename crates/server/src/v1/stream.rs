@@ -11,8 +11,11 @@ use sidestream::{
     ChunkType, Cursor, Filter, Seq, SnapshotKind, Start, StreamOptions, Task, TaskManager,
 };
 
+use utoipa::{IntoParams, ToSchema};
+
 use crate::App;
 use crate::auth::Reads;
+use crate::openapi::schema::{ChunkSchema, ChunkTypeSchema};
 use crate::params::{OfTask, Params, short};
 use crate::problem::Problem;
 use crate::sse;
@@ -23,6 +26,67 @@ const SNAPSHOTS: [(&str, SnapshotKind); 3] = [
     ("none", SnapshotKind::None),
 ];
 
+/// What can be asked for; it is read by [`stream`].
+#[derive(IntoParams)]
+#[expect(dead_code, reason = "it only describes the parameters")]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+pub(crate) struct StreamParams {
+    /// Of this agent.
+    #[param(nullable = false)]
+    agent_id: Option<String>,
+    /// Of this call of an agent.
+    #[param(nullable = false)]
+    run_id: Option<String>,
+    /// Of this conversation.
+    #[param(nullable = false)]
+    thread_id: Option<String>,
+    /// For this user or object.
+    #[param(nullable = false)]
+    resource_id: Option<String>,
+    /// This task.
+    #[param(nullable = false)]
+    task_id: Option<String>,
+    /// Of this tool.
+    #[param(nullable = false)]
+    tool_name: Option<String>,
+    /// Only chunks of this type: of any of these, when given more than once. Without it those that existing
+    /// clients know: all but `started`, `retrying` and `queued`.
+    #[param(nullable = false)]
+    r#type: Option<Vec<ChunkTypeSchema>>,
+    /// Which tasks the snapshot shows: the running ones, all that have not ended, or none.
+    #[param(nullable = false, inline, default = "running")]
+    snapshot: Option<SnapshotSchema>,
+    /// Goes on after this place instead of beginning with a snapshot: an `id` of the stream, or a bare
+    /// number; 0 is the beginning of the log.
+    #[param(nullable = false)]
+    after: Option<String>,
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it only describes a parameter")]
+#[schema(rename_all = "camelCase")]
+enum SnapshotSchema {
+    Running,
+    Active,
+    None,
+}
+
+/// Watches tasks.
+///
+/// Server-sent events: first a snapshot, then every event that matches, in order, without a gap. Each `data`
+/// is one chunk; each `id` is the place to resume from, with `Last-Event-ID` or `after`. A cursor that can no
+/// longer be honoured gets the chunk `stream-reset` and a fresh snapshot.
+#[utoipa::path(
+    get,
+    path = "/v1/stream",
+    tag = "streams",
+    operation_id = "stream",
+    params(
+        StreamParams,
+        ("Last-Event-ID" = Option<String>, Header, description = "The last `id` seen; it goes before `after`"),
+    ),
+    responses((status = 200, description = "The stream", body = ChunkSchema, content_type = "text/event-stream")),
+)]
 pub(crate) async fn stream(
     State(app): State<Arc<App>>,
     caller: Reads,
@@ -63,7 +127,25 @@ pub(crate) fn filter(params: &mut Params) -> Result<Filter, Invalid> {
     })
 }
 
-/// A task's whole story, closed after its end.
+/// Watches one task: its whole story, closed after its end.
+///
+/// From the start, or from `after` on, with chunks of every type.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{id}/stream",
+    tag = "streams",
+    operation_id = "story",
+    params(
+        ("id" = String, Path, description = "The task's id"),
+        ("after" = Option<String>, Query, description = "Goes on after this place: an `id` of the stream, or a \
+                                                         bare number"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The last `id` seen; it goes before `after`"),
+    ),
+    responses(
+        (status = 200, description = "The stream", body = ChunkSchema, content_type = "text/event-stream"),
+        (status = 204, description = "The task has ended, and all of its story has been seen"),
+    ),
+)]
 pub(crate) async fn story(
     State(app): State<Arc<App>>,
     caller: Reads,

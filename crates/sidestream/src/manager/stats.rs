@@ -30,6 +30,8 @@ pub struct Stats {
     pub retried: u64,
     /// Streams opened.
     pub streams_opened: u64,
+    /// Streams that are open now.
+    pub streams_open: usize,
     /// Attempts that run in this process now.
     pub running: usize,
     /// Batches committed.
@@ -62,7 +64,13 @@ impl Counters {
         self.streams_opened.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn read(&self, running: usize, writer: &Writer, head: Seq) -> Stats {
+    pub(super) fn read(
+        &self,
+        running: usize,
+        streams_open: usize,
+        writer: &Writer,
+        head: Seq,
+    ) -> Stats {
         let (commits, requests) = writer.commits_and_requests();
         Stats {
             dispatched: self.dispatched.load(Relaxed),
@@ -75,6 +83,7 @@ impl Counters {
             suspended: self.suspended.load(Relaxed),
             retried: self.retried.load(Relaxed),
             streams_opened: self.streams_opened.load(Relaxed),
+            streams_open,
             running,
             commits,
             requests,

@@ -27,6 +27,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::{StoreError, StoreErrorKind};
 
 mod checkpoint;
+mod choice;
 mod claim;
 mod counters;
 mod failure;
@@ -36,6 +37,7 @@ mod log;
 mod open;
 mod prepare;
 mod readers;
+mod recent;
 mod requests;
 mod row;
 mod scan;
@@ -43,6 +45,7 @@ mod schema;
 mod snapshot;
 mod spec;
 mod steady;
+mod tasks;
 mod transaction;
 mod upkeep;
 mod writer;
@@ -54,6 +57,7 @@ use prepare::prepare;
 use readers::Readers;
 use spec::Specs;
 use steady::SteadyClock;
+use tasks::Tasks;
 use transaction::Memory;
 use writer::{Job, Published, Writer};
 
@@ -143,7 +147,7 @@ impl SqliteStore {
                 last_key: opened.last_key,
                 counters: counters::Counters::default(),
                 updates: row::Updates::default(),
-                specs: Arc::clone(&specs),
+                tasks: Tasks::new(Arc::clone(&specs)),
             },
             clock: Arc::clone(&clock),
             published: Arc::clone(&published),

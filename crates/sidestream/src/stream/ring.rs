@@ -272,6 +272,9 @@ impl Watcher {
     pub(crate) fn read(&self, position: Seq, limit: usize) -> Found {
         /// So many chunks are looked at under one hold of the lock.
         const WALK_MAX: u64 = 4_096;
+        /// A watcher that stalls keeps what it has read, even past the ring: so many bytes, and one
+        /// chunk more.
+        const READ_BYTES_MAX: usize = 256 << 10;
         let inner = self.ring.inner.read();
         let head = inner.head();
         if position >= head {
@@ -286,12 +289,14 @@ impl Watcher {
         let slot = self.key.as_ref().and_then(|key| inner.keys.get(key));
         let slot = slot.filter(|slot| slot.since <= position);
         let mut chunks = Vec::new();
+        let mut bytes = 0;
         let mut take = |seq: Seq| {
             let chunk = inner.at(seq);
             if self.wants(chunk) {
+                bytes += chunk.json().len();
                 chunks.push(Arc::clone(chunk));
             }
-            chunks.len() == limit
+            chunks.len() == limit || bytes >= READ_BYTES_MAX
         };
         let through = if let Some(slot) = slot {
             let start = slot.seqs.partition_point(|&seq| seq <= position);

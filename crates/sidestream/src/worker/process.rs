@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub use failure::{Cause, Failure};
 use keeper::{Exit, Group, Sweep};
 pub use marked::kill_leftovers;
-use output::{Output, Pipes};
+use output::{Output, Pipes, Writers};
 pub use template::{FlagTemplate, TemplateError};
 
 /// How long the output may stay open after the program itself has ended, before the rest of its
@@ -172,9 +172,7 @@ pub struct Closed;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let mut program = Program::new("sh", ["-c", "echo counting; wc -c >&2; echo counted"]);
-/// # program.arguments = vec!["-c".into(), "echo counting".into()];
-/// program.flags = vec!["--name={name?}".parse()?];
+/// let program = Program::new("sh", ["-c", "echo counting"]);
 /// let invocation = Invocation {
 ///     installation: "2f1c".into(),
 ///     task_id: "97d4".into(),
@@ -207,23 +205,15 @@ pub async fn run<S: Sink>(
         }
     };
     match ended {
-        Ok(ending) => {
-            leash.finish(ending).await;
-            output.conclude(program, ending.exit)
+        Ok(exit) => {
+            leash.finish(exit).await;
+            output.conclude(program, exit)
         }
         Err(failure) => {
             leash.stop().await;
             Err(failure)
         }
     }
-}
-
-/// How a program ended by itself.
-#[derive(Clone, Copy)]
-struct Ending {
-    exit: Exit,
-    /// Did it and its children close their output? If not, somebody still holds it.
-    is_output_closed: bool,
 }
 
 /// A running program that is stopped, with its grace, when this is dropped.
@@ -254,40 +244,36 @@ impl Leash {
         output: &mut Output,
         args: &str,
         sink: &S,
-    ) -> Result<Ending, Cause> {
+    ) -> Result<Exit, Cause> {
         let Running { group, pipes } = self.running.as_mut().expect("it has not been let go");
-        let stdin = pipes.stdin.take();
         let group = &*group;
+        let stdin = pipes.stdin.take();
+        let writers = pipes.writers().map_err(|_| Cause::System)?;
         let at_end = CancellationToken::new();
         let give_up = CancellationToken::new();
 
         let reading = async {
-            let is_output_closed = output.pass_on(pipes, sink, &give_up).await?;
+            output.pass_on(pipes, sink, &give_up).await?;
             at_end.cancel();
-            Ok(is_output_closed)
+            Ok(())
         };
         let waiting = async {
             let exit = group.exit().await;
-            kill_those_who_linger(group, &at_end, &give_up).await;
+            kill_those_who_linger(group, &writers, &at_end, &give_up).await;
             Ok(exit)
         };
-        let (is_output_closed, exit, ()) =
-            tokio::try_join!(reading, waiting, feed(stdin, args, group))?;
-        Ok(Ending {
-            exit,
-            is_output_closed,
-        })
+        let ((), exit, ()) = tokio::try_join!(reading, waiting, feed(stdin, args, group))?;
+        Ok(exit)
     }
 
     /// Ends a group whose leader has ended by itself.
-    async fn finish(mut self, ending: Ending) {
-        let is_clean = ending.exit == Exit::Code(0) && ending.is_output_closed;
+    async fn finish(mut self, exit: Exit) {
+        let sweep = match exit {
+            Exit::Code(0) => Sweep::Group,
+            // A next attempt must not meet the remains of this one.
+            _ => Sweep::Marked,
+        };
         if let Some(mut running) = self.running.take() {
-            let sweep = if is_clean {
-                Sweep::Group
-            } else {
-                Sweep::Marked
-            };
             running.group.finish(sweep).await;
         }
     }
@@ -363,6 +349,7 @@ async fn feed(stdin: Option<ChildStdin>, args: &str, group: &Group) -> Result<()
 /// Bounds how long output can be awaited once the program itself has ended.
 async fn kill_those_who_linger(
     group: &Group,
+    writers: &Writers,
     at_end: &CancellationToken,
     give_up: &CancellationToken,
 ) {
@@ -370,8 +357,9 @@ async fn kill_those_who_linger(
         return;
     }
     group.kill();
-    // The killed need a moment to close their files. Who has left the group keeps them open.
-    if timeout(LINGER, at_end.cancelled()).await.is_err() {
+    // The killed need a moment to close their files. Who has left the group keeps them open. A sink
+    // may be behind, with nobody left who writes: then all that was written is still passed on.
+    if timeout(LINGER, at_end.cancelled()).await.is_err() && writers.are_left() {
         group.kill_marked().await;
         give_up.cancel();
     }

@@ -94,6 +94,7 @@ pub(super) async fn the_tasks_of_workers_that_are_gone_are_ended_at_once(world: 
         "local_1%",
         "localx1%/a",
         "LOCAL_1%/a",
+        "my-local_1%/a",
         "local_1%/me",
         "remote",
         "local_1xx/a",
@@ -131,7 +132,7 @@ pub(super) async fn the_tasks_of_workers_that_are_gone_are_ended_at_once(world: 
     // The lease of another has ended: that is another rescue's business.
     world.clock.advance_ms(60_000);
     assert_eq!(world.rescue(dead).await.ended, 0);
-    assert_eq!(world.rescue(rescue()).await.ended, 6);
+    assert_eq!(world.rescue(rescue()).await.ended, 7);
 }
 
 /// One transaction takes no more than it was allowed, in the order of dispatch, and says that there

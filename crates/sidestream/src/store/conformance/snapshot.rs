@@ -1,6 +1,6 @@
 //! Snapshots: how things stood at one moment of the log (S1).
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::store::{Pin, Prune, Snapshot, SnapshotQuery};
@@ -117,74 +117,103 @@ pub(super) async fn a_snapshot_holds_what_matches(world: &mut World) {
 /// S1: the head and the rows are one moment, whatever is written meanwhile: the events up to the
 /// head amount to exactly what the snapshot shows, at once or looked up later.
 pub(super) async fn a_snapshot_is_one_moment(world: &mut World) {
-    let is_done = Arc::new(AtomicBool::new(false));
-    let writer = |world: World, seed: u64| async move {
-        let mut random = Random(seed);
-        for n in 0..12 {
-            let id = format!("{seed}-{n}");
-            let task = world.dispatch(spec(&id, NewTask::new(&*id))).await;
-            for _ in 0..=random.below(2) {
-                let task = world.claim(claim(&[&id])).await.remove(0);
-                world.must(&task, output(task.attempt, &["1"])).await;
-                let ask = format!("[{}]", random.below(1_000));
-                world.must(&task, suspend(task.attempt, &ask)).await;
-                world.must(&task, resume("1")).await;
-            }
-            if random.one_in(2) {
-                world.must(&task, Command::Cancel).await;
-                world.delete(&task).await.expect("it has ended");
-            } else {
-                let task = world.claim(claim(&[&id])).await.remove(0);
-                world.must(&task, complete(task.attempt, "1")).await;
+    const WATCHERS: usize = 3;
+    const LOOKS: usize = 150;
+    let watching = Arc::new(AtomicUsize::new(WATCHERS));
+    let writer = |world: World, seed: u64| {
+        let watching = Arc::clone(&watching);
+        async move {
+            let mut random = Random(seed);
+            for n in 0..1_000 {
+                if watching.load(Ordering::SeqCst) == 0 {
+                    return;
+                }
+                live_a_life(&world, &format!("{seed}-{n}"), &mut random).await;
             }
         }
     };
-    let watcher = |world: World, is_done: Arc<AtomicBool>| async move {
-        let mut seen = Vec::new();
-        while !is_done.load(Ordering::SeqCst) || seen.is_empty() {
-            let found = snapshot(&world, Filter::default(), &STANDING).await;
-            let shown = resolve(&world, &found.pins).await;
-            seen.push((found, shown));
-            tokio::task::yield_now().await;
+    let watcher = |world: World| {
+        let watching = Arc::clone(&watching);
+        async move {
+            let mut seen = Vec::new();
+            for _ in 0..LOOKS {
+                let found = snapshot(&world, Filter::default(), &STANDING).await;
+                let shown = resolve(&world, &found.pins).await;
+                seen.push((found, shown));
+                tokio::task::yield_now().await;
+            }
+            watching.fetch_sub(1, Ordering::SeqCst);
+            seen
         }
-        seen
     };
-    let watchers = (0..3).map(|_| watcher(world.clone(), Arc::clone(&is_done)));
     let writers: Vec<_> = (0..8).map(|seed| writer(world.clone(), seed)).collect();
-    let writing = async {
-        together(writers).await;
-        is_done.store(true, Ordering::SeqCst);
-    };
-    let (seen, ()) = futures::join!(together(watchers), writing);
+    let watchers: Vec<_> = (0..WATCHERS).map(|_| watcher(world.clone())).collect();
+    let (seen, _) = futures::join!(together(watchers), together(writers));
 
+    let mut seen: Vec<_> = seen.into_iter().flatten().collect();
+    seen.sort_by_key(|(found, _)| found.head.seq);
     let log = world.log_after(Seq(0), None).await;
-    for (found, shown) in seen.iter().flatten() {
-        let through = usize::try_from(found.head.seq.0).expect("a small number");
-        let expected = as_shown(&log[..through]);
-        assert_eq!(*shown, expected, "at {}", found.head.seq);
+    let mut log = log.iter().peekable();
+    let mut standing = Standing::default();
+    for (found, shown) in seen {
+        while let Some(entry) = log.next_if(|entry| entry.event.seq <= found.head.seq) {
+            standing.apply(entry);
+        }
+        let expected = standing.shown();
+        assert_eq!(shown, expected, "at {}", found.head.seq);
         let later = resolve(world, &found.pins).await;
         assert_eq!(later, expected, "looked up later, at {}", found.head.seq);
     }
 }
 
-/// What a snapshot after these events shows.
-fn as_shown(entries: &[LogEntry]) -> Vec<SnapshotTask> {
-    let mut dispatched: BTreeMap<&TaskId, Seq> = BTreeMap::new();
-    for entry in entries {
-        let first = dispatched.entry(&entry.task.id);
-        first.or_insert(entry.event.seq);
+/// A task that is begun, waits, goes on, and ends; some are deleted at once.
+async fn live_a_life(world: &World, id: &str, random: &mut Random) {
+    let task = world.dispatch(spec(id, NewTask::new(id))).await;
+    for _ in 0..=random.below(2) {
+        let task = world.claim(claim(&[id])).await.remove(0);
+        world.must(&task, output(task.attempt, &["1"])).await;
+        let ask = format!("[{}]", random.below(1_000));
+        world.must(&task, suspend(task.attempt, &ask)).await;
+        world.must(&task, resume("1")).await;
     }
-    let mut tasks: Vec<Task> = fold(entries).into_values().collect();
-    tasks.retain(|task| STANDING.contains(&task.status));
-    tasks.sort_by_key(|task| dispatched[task.id()]);
-    let shown = tasks.into_iter().map(|task| SnapshotTask {
-        identity: Arc::clone(task.identity()),
-        status: task.status,
-        attempt: task.attempt,
-        since: since(&task),
-        suspend_payload: task.suspend_payload,
-    });
-    shown.collect()
+    if random.one_in(2) {
+        world.must(&task, Command::Cancel).await;
+        world.delete(&task).await.expect("it has ended");
+    } else {
+        let task = world.claim(claim(&[id])).await.remove(0);
+        world.must(&task, complete(task.attempt, "1")).await;
+    }
+}
+
+/// What has not ended after some events, in the order of dispatch.
+#[derive(Default)]
+struct Standing(Vec<Task>);
+
+impl Standing {
+    fn apply(&mut self, entry: &LogEntry) {
+        let place = self.0.iter().position(|task| *task.id() == entry.task.id);
+        let mut task = place.map(|place| self.0[place].clone());
+        lifecycle::apply(&mut task, &entry.task.namespace, &entry.event);
+        let task = task.filter(|task| STANDING.contains(&task.status));
+        match (place, task) {
+            (Some(place), Some(task)) => self.0[place] = task,
+            (None, Some(task)) => self.0.push(task),
+            (Some(place), None) => drop(self.0.remove(place)),
+            (None, None) => {}
+        }
+    }
+
+    /// What a snapshot shows of it.
+    fn shown(&self) -> Vec<SnapshotTask> {
+        let shown = self.0.iter().map(|task| SnapshotTask {
+            identity: Arc::clone(task.identity()),
+            status: task.status,
+            attempt: task.attempt,
+            since: since(task),
+            suspend_payload: task.suspend_payload.clone(),
+        });
+        shown.collect()
+    }
 }
 
 fn since(task: &Task) -> Timestamp {
@@ -241,21 +270,21 @@ pub(super) async fn a_pinned_task_is_shown_as_it_stood(world: &mut World) {
 /// A task that is deleted while a snapshot is read is still shown; once its events are pruned too,
 /// there is nothing left to show.
 pub(super) async fn a_deleted_task_is_shown_while_its_events_last(world: &mut World) {
+    world.dispatch(spec("stays", NewTask::new("b"))).await;
     let running = world.running("running", NewTask::new("a")).await;
     let asking = world.running("asking", NewTask::new("a")).await;
     world
         .must(&asking, suspend(Attempt(1), r#"{"ask":1}"#))
         .await;
-    world.dispatch(spec("stays", NewTask::new("b"))).await;
     let found = snapshot(world, Filter::default(), &STANDING).await;
     let as_it_stood = resolve(world, &found.pins).await;
-    assert_eq!(names(&as_it_stood), ["running", "asking", "stays"]);
+    assert_eq!(names(&as_it_stood), ["stays", "running", "asking"]);
     for task in [&running, &asking] {
         world.must(task, Command::Cancel).await;
         world.delete(task).await.expect("it has ended");
     }
     assert_eq!(resolve(world, &found.pins).await, as_it_stood);
-    // Another task under the old name is another task.
+    // Another task under the old name is another task, even if the old one was the latest.
     world.dispatch(spec("running", NewTask::new("z"))).await;
     assert_eq!(resolve(world, &found.pins).await, as_it_stood);
     let prune = Prune {

@@ -138,12 +138,12 @@ impl Counters {
         before: Option<&Task>,
         after: Option<&Task>,
     ) -> Result<()> {
-        if let (Some(before), Some(after)) = (before, after) {
-            let is_alike = before.status == after.status
-                && before.identity().tool_name == after.identity().tool_name;
-            if is_alike {
-                return Ok(());
-            }
+        let is_alike = |before: &Task, after: &Task| before.status == after.status;
+        if before
+            .zip(after)
+            .is_some_and(|(before, after)| is_alike(before, after))
+        {
+            return Ok(());
         }
         for (task, by) in [(before, -1), (after, 1)] {
             let Some(task) = task else { continue };

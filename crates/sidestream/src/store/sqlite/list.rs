@@ -8,6 +8,7 @@
 use rusqlite::types::Value;
 use sidestream_core::Timestamp;
 
+use super::choice::{self, Candidate};
 use super::counters::{self, Counts, Scope};
 use super::failure::{Failure, Result};
 use super::readers::Reading;
@@ -58,8 +59,8 @@ struct Lister<'q> {
     wanted: Wanted,
     /// How many tasks the namespace has, by kind of owner.
     everybody: [Counts; 2],
-    /// The narrowest way by what is wanted, and how many tasks it leads to; at most, if that is not known.
-    narrowest: Option<(Way, u64)>,
+    /// The cheapest way to all that match, if any is better than to look at everybody.
+    cheapest: Option<Candidate>,
 }
 
 impl<'q> Lister<'q> {
@@ -73,9 +74,9 @@ impl<'q> Lister<'q> {
             query,
             wanted,
             everybody,
-            narrowest: None,
+            cheapest: None,
         };
-        lister.narrowest = lister.find_narrowest()?;
+        lister.cheapest = lister.find_cheapest()?;
         Ok(lister)
     }
 
@@ -86,28 +87,18 @@ impl<'q> Lister<'q> {
         }
     }
 
-    fn find_narrowest(&self) -> Result<Option<(Way, u64)>> {
-        let by_id = way_by_id(&self.wanted);
-        if let Some(way) = by_id {
-            return Ok(Some((way, 0)));
+    fn find_cheapest(&self) -> Result<Option<Candidate>> {
+        if let Some(way) = choice::by_id(&self.wanted) {
+            return Ok(Some(Candidate::by_rows(way, 0)));
         }
-        let (connection, wanted) = (self.reading.connection, &self.wanted);
-        let mut ways = Vec::new();
-        if !wanted.statuses.is_empty() {
-            let both = self.everybody[0].plus(self.everybody[1]);
-            ways.push((Way::Status, both.of_any(&wanted.statuses)));
-        }
-        for (way, scope) in scopes(wanted) {
-            let counts = counters::read_both(connection, &scope, None)?;
-            ways.push((way, counts.of_any(&wanted.statuses)));
-        }
-        if let Some((field, ..)) = wanted.date {
+        let mut candidates = choice::counted(self.reading.connection, &self.wanted)?;
+        if let Some((field, ..)) = self.wanted.date {
             let tasks = self.count_up_to(Way::Time(field), NARROW_MAX)?;
             if tasks < NARROW_MAX as u64 {
-                ways.push((Way::Time(field), tasks));
+                candidates.push(Candidate::by_rows(Way::Time(field), tasks));
             }
         }
-        Ok(ways.into_iter().min_by_key(|(_, tasks)| *tasks))
+        Ok(choice::cheapest(candidates))
     }
 
     /// How many tasks a way's range of times has, at most so many.
@@ -128,8 +119,8 @@ impl<'q> Lister<'q> {
 
     fn total(&self) -> Result<u64> {
         let wanted = &self.wanted;
-        let is_counted = wanted.date.is_none() && way_by_id(wanted).is_none();
-        let scopes = scopes(wanted);
+        let is_counted = wanted.date.is_none() && choice::by_id(wanted).is_none();
+        let scopes = choice::scopes(wanted);
         match scopes.as_slice() {
             [] if is_counted => return Ok(self.everybody().of_any(&wanted.statuses)),
             [(_, scope)] if is_counted => {
@@ -140,12 +131,12 @@ impl<'q> Lister<'q> {
             _ => {}
         }
         let by_date = wanted.date.map(|(field, ..)| Way::Time(field));
-        let way = match (self.narrowest, by_date) {
-            // Its ranges are in the order of creation, so they need not be read whole.
-            (Some((way, _)), Some(by_date)) if way.order() == by_date.order() => way,
-            (Some((way, tasks)), _) if tasks <= NARROW_MAX as u64 => way,
+        let way = match (self.cheapest, by_date) {
+            // Its ranges are in the order of that time, so only a part of them is read.
+            (Some(found), Some(by_date)) if found.way.order() == by_date.order() => found.way,
+            (Some(found), _) if found.tasks <= NARROW_MAX as u64 => found.way,
             (_, Some(by_date)) => by_date,
-            (Some((way, _)), None) => way,
+            (Some(found), None) => found.way,
             (None, None) => Way::Time(TimeField::CreatedAt),
         };
         let ranges = way.ranges(wanted).into_iter();
@@ -194,10 +185,10 @@ impl<'q> Lister<'q> {
     /// Reads in order what matches, or sorts what is narrow?
     fn way_to_page(&self, offset: usize) -> Way {
         let in_order = Way::Time(self.query.order_by);
-        let Some((way, tasks)) = self.narrowest else {
+        let Some(Candidate { way, tasks, .. }) = self.cheapest else {
             return in_order;
         };
-        let is_by_id = way_by_id(&self.wanted) == Some(way);
+        let is_by_id = choice::by_id(&self.wanted) == Some(way);
         if is_by_id || way.order() == in_order.order() {
             return way;
         }
@@ -261,27 +252,4 @@ impl<'q> Lister<'q> {
             (None, true) => vec![select(&format!("{has_none} AND key < ?"), vec![key])],
         }
     }
-}
-
-/// The way by an id that few tasks have, if one is wanted.
-pub(super) fn way_by_id(wanted: &Wanted) -> Option<Way> {
-    let ways = [
-        (wanted.task_id.is_some(), Way::Id),
-        (wanted.tool_call_id.is_some(), Way::ToolCall),
-        (wanted.run_id.is_some(), Way::Run),
-        (wanted.thread_id.is_some(), Way::Thread),
-        (wanted.resource_id.is_some(), Way::Resource),
-    ];
-    let found = ways.into_iter().find(|(is_wanted, _)| *is_wanted);
-    found.map(|(_, way)| way)
-}
-
-/// The ways whose tasks are counted, beside that by status.
-pub(super) fn scopes(wanted: &Wanted) -> Vec<(Way, Scope)> {
-    let namespace = || wanted.namespace.clone();
-    let agent = wanted.agent_id.clone();
-    let agent = agent.map(|agent| (Way::Agent, Scope::NamespaceAgent(namespace(), agent)));
-    let tool = wanted.tool_name.clone();
-    let tool = tool.map(|tool| (Way::Tool, Scope::NamespaceTool(namespace(), tool)));
-    agent.into_iter().chain(tool).collect()
 }

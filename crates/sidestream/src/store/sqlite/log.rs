@@ -12,16 +12,12 @@ use sidestream_core::{
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
 use super::readers::Reading;
-use super::row::reported;
 use super::spec;
 use crate::store::{Head, LogPage, LogQuery};
 
 /// A page ends after the event that brings its bodies to so many bytes, so that a page of outputs of a
 /// megabyte each stays small.
 const PAGE_BYTES_MAX: usize = 4 * 1_048_576;
-
-/// The code of a record: its body says whom it is about.
-const RECORDED: u8 = 11;
 
 /// Where the log begins and ends.
 pub(super) fn head(reading: &Reading<'_>, epoch: Epoch) -> Result<Head> {
@@ -147,32 +143,12 @@ impl<'r> Unfinished<'r> {
             body: spec::json(row, 5)?,
         };
         self.bytes += stored.body.as_ref().map_or(0, |body| body.bytes());
-        let entry = if stored.code == RECORDED {
-            self.recorded(seq, key, at, stored)?
-        } else {
-            let spec = self.spec(key)?;
-            let task = Arc::clone(&spec.identity);
-            let kind = EventKind::from_stored(stored, || Some(spec))?;
-            let event = Event { seq, at, kind };
-            LogEntry { task, event }
-        };
-        self.entries.push(entry);
+        let spec = self.spec(key)?;
+        let task = Arc::clone(&spec.identity);
+        let kind = EventKind::from_stored(stored, || Some(spec))?;
+        let event = Event { seq, at, kind };
+        self.entries.push(LogEntry { task, event });
         Ok(())
-    }
-
-    /// Whom a record is about can change with each, so each says it itself.
-    fn recorded(&self, seq: Seq, key: i64, at: Timestamp, stored: StoredKind) -> Result<LogEntry> {
-        let kind = EventKind::from_stored(stored, || None)?;
-        let EventKind::Recorded(record) = &kind else {
-            return Err(Failure::Bug(format!("event {seq} is no record")));
-        };
-        let namespace = spec::namespace_of(self.reading.connection, key)?
-            .ok_or_else(|| Failure::Unreadable(format!("event {seq} has no task")))?;
-        let task = reported(&namespace, Arc::clone(record), seq, at);
-        Ok(LogEntry {
-            task: Arc::clone(task.identity()),
-            event: Event { seq, at, kind },
-        })
     }
 
     fn spec(&mut self, key: i64) -> Result<Arc<Spec>> {

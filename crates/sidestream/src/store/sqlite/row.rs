@@ -10,7 +10,8 @@ use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, Row, ToSql, params_from_iter};
 use sidestream_core::{
     AgentId, Attempt, Event, EventKind, Json, Lease, Namespace, Record, ResourceId, RunId, Seq,
-    Status, Task, TaskError, TaskId, ThreadId, Timestamp, ToolCallId, WorkerId, lifecycle,
+    Status, Task, TaskError, TaskId, TaskIdentity, ThreadId, Timestamp, ToolCallId, WorkerId,
+    lifecycle,
 };
 
 use super::failure::{Failure, Result};
@@ -352,17 +353,18 @@ fn read(connection: &Connection, specs: &Specs, row: &Row<'_>) -> Result<Stored>
             is_untold: row.get(15)?,
         })
     };
+    let spec = specs.of(connection, key)?;
+    let spec = spec.ok_or_else(|| Failure::Unreadable(format!("task {key} has no spec")))?;
     let seq = Seq(row.get::<_, i64>(5)?.cast_unsigned());
     let event_at = Timestamp::from_ms(row.get(7)?);
     if let Some(document) = json(row, 20)? {
-        let task = recorded(connection, key, document, seq, event_at)?;
-        return stored(task, event_at);
+        let record = Arc::new(Record::from_document(document)?);
+        return stored(reported(&spec.identity, record, seq, event_at), event_at);
     }
-    let spec = specs.of(connection, key)?;
     let worker_id = text(row, 13)?.map(WorkerId::new).transpose()?;
     let lease = worker_id.clone().zip(time(row, 14)?);
     let task = Task {
-        spec: spec.ok_or_else(|| Failure::Unreadable(format!("task {key} has no spec")))?,
+        spec,
         status: status(required(row, 1)?)?,
         attempt: Attempt(row.get(2)?),
         retry_count: row.get(3)?,
@@ -385,29 +387,12 @@ fn read(connection: &Connection, specs: &Specs, row: &Row<'_>) -> Result<Stored>
     stored(task, event_at)
 }
 
-/// A task whose owner is elsewhere: what its last report makes of it.
-fn recorded(
-    connection: &Connection,
-    key: i64,
-    document: Json,
-    seq: Seq,
-    at: Timestamp,
-) -> Result<Task> {
-    let namespace = super::spec::namespace_of(connection, key)?
-        .ok_or_else(|| Failure::Unreadable(format!("record {key} has no namespace")))?;
-    let record = Record::from_document(document)?;
-    Ok(reported(&namespace, Arc::new(record), seq, at))
-}
-
-/// What a report makes of a task.
-pub(super) fn reported(
-    namespace: &Namespace,
-    record: Arc<Record>,
-    seq: Seq,
-    at: Timestamp,
-) -> Task {
+/// What its owner's last report makes of a task.
+fn reported(identity: &Arc<TaskIdentity>, record: Arc<Record>, seq: Seq, at: Timestamp) -> Task {
     let kind = EventKind::Recorded(record);
     let mut task = None;
-    lifecycle::apply(&mut task, namespace, &Event { seq, at, kind });
-    task.expect("a report makes a task")
+    lifecycle::apply(&mut task, &identity.namespace, &Event { seq, at, kind });
+    let mut task = task.expect("a report makes a task");
+    Arc::make_mut(&mut task.spec).identity = Arc::clone(identity);
+    task
 }

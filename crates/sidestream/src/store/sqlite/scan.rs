@@ -90,9 +90,9 @@ pub(super) enum Way {
     Time(TimeField),
     /// Those of each status, by creation.
     Status,
-    /// An agent's of each status, by creation.
+    /// An agent's, by creation.
     Agent,
-    /// A tool's of each status, by creation.
+    /// A tool's, by creation.
     Tool,
     /// Those of a run, by creation.
     Run,
@@ -116,7 +116,7 @@ impl Way {
     /// Its ranges.
     pub(super) fn ranges(self, wanted: &Wanted) -> Vec<Range> {
         match self {
-            Self::Status | Self::Agent | Self::Tool => {
+            Self::Status => {
                 let of_status = |status: &Status| Range {
                     way: self,
                     status: Some(*status),
@@ -222,15 +222,13 @@ impl Range {
         match self.status {
             Some(status) => {
                 statement.and("status = ?", [text(status.as_str())]);
-                if self.way == Way::Status {
-                    // What the index is limited to must be said, or SQLite may not use it.
-                    let null = if self.is_of_ended() {
-                        "IS NOT NULL"
-                    } else {
-                        "IS NULL"
-                    };
-                    statement.and(&format!("completed_at_ms {null}"), []);
-                }
+                // What the index is limited to must be said, or SQLite may not use it.
+                let null = if self.is_of_ended() {
+                    "IS NOT NULL"
+                } else {
+                    "IS NULL"
+                };
+                statement.and(&format!("completed_at_ms {null}"), []);
             }
             None if wanted.statuses.is_empty() => {}
             None => {

@@ -1,12 +1,15 @@
 //! How tasks stand at one moment, and how they stood then.
 
+use std::sync::Arc;
+
 use rusqlite::params;
 use sidestream_core::wire::SnapshotTask;
-use sidestream_core::{Attempt, EventKind, Namespace, Seq, Status, Task, ThreadId, Timestamp};
+use sidestream_core::{
+    Attempt, EventKind, Json, Namespace, Seq, Status, Task, ThreadId, Timestamp,
+};
 
-use super::counters::{self, Scope};
+use super::choice;
 use super::failure::Result;
-use super::list::{scopes, way_by_id};
 use super::log;
 use super::prepare::prepare;
 use super::readers::Reading;
@@ -21,7 +24,7 @@ pub(super) fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result<Vec<P
         return Ok(Vec::new());
     }
     let wanted = Wanted::by_filter(&query.namespace, &query.filter, &query.statuses);
-    let way = narrowest(reading, &wanted)?;
+    let way = way_to(reading, &wanted)?;
     let mut pins = Vec::new();
     for range in way.ranges(&wanted) {
         let statement = range.select("key, status, attempt, since_ms, seq", &wanted);
@@ -43,53 +46,49 @@ pub(super) fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result<Vec<P
     Ok(pins)
 }
 
-fn narrowest(reading: &Reading<'_>, wanted: &Wanted) -> Result<Way> {
-    if let Some(way) = way_by_id(wanted) {
+fn way_to(reading: &Reading<'_>, wanted: &Wanted) -> Result<Way> {
+    if let Some(way) = choice::by_id(wanted) {
         return Ok(way);
     }
-    let by_status = (Way::Status, Scope::Namespace(wanted.namespace.clone()));
-    let mut narrowest = (by_status.0, u64::MAX);
-    for (way, scope) in [by_status].into_iter().chain(scopes(wanted)) {
-        let counts = counters::read_both(reading.connection, &scope, None)?;
-        let tasks = counts.of_any(&wanted.statuses);
-        if tasks < narrowest.1 {
-            narrowest = (way, tasks);
-        }
-    }
-    Ok(narrowest.0)
+    let candidates = choice::counted(reading.connection, wanted)?;
+    Ok(choice::cheapest(candidates).map_or(Way::Status, |found| found.way))
 }
 
 /// How a pinned task stood; `None` if nothing of it is left.
 ///
 /// Since its pin's moment it may have gone on. What never changes is in its spec; what a suspended one
-/// waited for, and a record, are in its row if it has not gone on, else in the event that the pin names.
+/// waited for is in its row if it has not gone on, else in the event that the pin names.
 pub(super) fn resolve(reading: &Reading<'_>, pin: &Pin) -> Result<Option<SnapshotTask>> {
-    let stands = |identity, suspend_payload| SnapshotTask {
-        identity,
+    let connection = reading.connection;
+    // A spec at hand may be one whose row is gone.
+    let is_left = spec::exists(connection, pin.key)?;
+    let spec = reading.specs.of(connection, pin.key)?.filter(|_| is_left);
+    let Some(spec) = spec else {
+        return Ok(None);
+    };
+    let suspend_payload = match pin.status {
+        Status::Suspended => suspend_payload(reading, pin)?,
+        _ => None,
+    };
+    Ok(Some(SnapshotTask {
+        identity: Arc::clone(&spec.identity),
         status: pin.status,
         attempt: pin.attempt,
         since: pin.since,
         suspend_payload,
-    };
-    if pin.status != Status::Suspended
-        && spec::exists(reading.connection, pin.key)?
-        && let Some(spec) = reading.specs.of(reading.connection, pin.key)?
-    {
-        return Ok(Some(stands(spec.identity.clone(), None)));
+    }))
+}
+
+fn suspend_payload(reading: &Reading<'_>, pin: &Pin) -> Result<Option<Json>> {
+    let stored = row::by_key(reading.connection, reading.specs, pin.key)?;
+    if let Some(unchanged) = stored.filter(|stored| stored.task.seq == pin.seq) {
+        return Ok(unchanged.task.suspend_payload);
     }
-    let row = row::by_key(reading.connection, reading.specs, pin.key)?;
-    if let Some(row) = row.filter(|row| row.task.seq == pin.seq) {
-        let task = row.task;
-        return Ok(Some(stands(task.identity().clone(), task.suspend_payload)));
-    }
-    let Some(entry) = log::entry(reading, pin.seq)? else {
-        return Ok(None);
-    };
-    let suspend_payload = match entry.event.kind {
+    let entry = log::entry(reading, pin.seq)?;
+    Ok(entry.and_then(|entry| match entry.event.kind {
         EventKind::Suspended { payload, .. } => Some(payload),
         _ => None,
-    };
-    Ok(Some(stands(entry.task, suspend_payload)))
+    }))
 }
 
 /// The tasks of a thread whose end has not been told, the oldest end first.

@@ -3,11 +3,10 @@
 //! A spec never changes and its key is never used twice, so one that is kept at hand can be wrong in
 //! one way only: its row may be gone. Who must know that asks the database.
 
-use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, Row, params};
 use sidestream_core::{
     AgentId, Json, Namespace, ResourceId, RetryPolicy, RunId, Spec, TaskId, TaskIdentity, ThreadId,
     Timestamp, ToolCallId, ToolName,
@@ -15,52 +14,27 @@ use sidestream_core::{
 
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
+use super::recent::Recent;
 
-/// The most that a generation of [`Specs`] holds, in bytes.
-const GENERATION_BYTES_MAX: usize = 16 * 1_048_576;
 /// What a spec takes beside its arguments and metadata, in bytes: roughly.
 const SPEC_BYTES: usize = 700;
 
-/// Specs that were needed of late: two generations, of which the older is dropped when the younger is
-/// full. Shared by the writer and all readers.
+/// Specs that were needed of late. Shared by the writer and all readers.
 #[derive(Debug, Default)]
-pub(super) struct Specs(Mutex<Generations>);
-
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<i64, Arc<Spec>>,
-    old: HashMap<i64, Arc<Spec>>,
-    young_bytes: usize,
-}
+pub(super) struct Specs(Mutex<Recent<i64, Arc<Spec>>>);
 
 impl Specs {
-    /// Keeps one at hand. Only for those that are committed, or whose key will not be used again.
+    /// Keeps one at hand. Its key must not be used for another, even if it is not committed in the end.
     pub(super) fn keep(&self, key: i64, spec: &Arc<Spec>) {
-        let bytes =
-            SPEC_BYTES + spec.identity.args.bytes() + spec.metadata.as_ref().map_or(0, Json::bytes);
-        let mut generations = self.0.lock();
-        if generations.young_bytes + bytes > GENERATION_BYTES_MAX {
-            generations.old = std::mem::take(&mut generations.young);
-            generations.young_bytes = 0;
-        }
-        generations.young_bytes += bytes;
-        generations.young.insert(key, Arc::clone(spec));
+        let metadata = spec.metadata.as_ref().map_or(0, Json::bytes);
+        let bytes = SPEC_BYTES + spec.identity.args.bytes() + metadata;
+        self.0.lock().keep(key, Arc::clone(spec), bytes);
     }
 
-    fn at_hand(&self, key: i64) -> Option<Arc<Spec>> {
-        let mut generations = self.0.lock();
-        if let Some(spec) = generations.young.get(&key) {
-            return Some(Arc::clone(spec));
-        }
-        let spec = generations.old.remove(&key)?;
-        drop(generations);
-        self.keep(key, &spec);
-        Some(spec)
-    }
-
-    /// The spec of a task dispatched here; `None` if its row is gone, or if its owner is elsewhere.
+    /// A task's spec; `None` if its row is gone. Of a record only the identity counts.
     pub(super) fn of(&self, connection: &Connection, key: i64) -> Result<Option<Arc<Spec>>> {
-        if let Some(spec) = self.at_hand(key) {
+        let at_hand = self.0.lock().get(&key);
+        if let Some(spec) = at_hand {
             return Ok(Some(spec));
         }
         let mut statement = prepare(connection, &SELECT)?;
@@ -80,36 +54,23 @@ pub(super) fn exists(connection: &Connection, key: i64) -> Result<bool> {
     Ok(statement.exists([key])?)
 }
 
-/// In which room a task is, by its key; `None` if its row is gone.
-pub(super) fn namespace_of(connection: &Connection, key: i64) -> Result<Option<Namespace>> {
-    let mut statement = prepare(connection, "SELECT namespace FROM specs WHERE key = ?1")?;
-    let text: Option<String> = statement.query_row([key], |row| row.get(0)).optional()?;
-    Ok(text.map(Namespace::new).transpose()?)
-}
-
 /// The columns of a spec, in the order in which [`insert`] binds and [`read`] reads them.
 const COLUMNS: &str = "namespace, id, tool_name, tool_call_id, agent_id, run_id, thread_id, \
     resource_id, timeout_ms, max_retries, retry_delay_ms, retry_delay_max_ms, priority, run_at_ms, \
     description, subagent_type, idempotency_key, metadata, args";
 
 static SELECT: LazyLock<String> =
-    LazyLock::new(|| format!("SELECT {COLUMNS} FROM specs WHERE key = ?1 AND is_external = 0"));
+    LazyLock::new(|| format!("SELECT {COLUMNS} FROM specs WHERE key = ?1"));
 
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let holes = ", ?".repeat(COLUMNS.split(',').count());
-    format!("INSERT INTO specs (key, is_external, {COLUMNS}) VALUES (?, ?{holes})")
+    format!("INSERT INTO specs (key, {COLUMNS}) VALUES (?{holes})")
 });
 
-pub(super) fn insert(
-    connection: &Connection,
-    key: i64,
-    is_external: bool,
-    spec: &Spec,
-) -> Result<()> {
+pub(super) fn insert(connection: &Connection, key: i64, spec: &Spec) -> Result<()> {
     let task = &spec.identity;
     prepare(connection, &INSERT)?.execute(params![
         key,
-        is_external,
         task.namespace.as_str(),
         task.id.as_str(),
         task.tool_name.as_str(),

@@ -7,59 +7,46 @@ use sidestream_core::{Seq, Status, Timestamp};
 
 use super::failure::Result;
 use super::prepare::prepare;
-use super::row::{self, Stored};
+use super::row::Stored;
 use super::transaction::Transaction;
 use crate::store::{Cleanup, Gone, Prune, Rescue, Rescued};
 
 impl Transaction<'_> {
     pub(super) fn rescue(&mut self, rescue: &Rescue) -> Result<Rescued> {
         let overtime_ms = i64::try_from(rescue.overtime_ms).unwrap_or(i64::MAX);
-        let limit = rescue.limit as usize;
-        let mut ended = 0;
-        match &rescue.gone {
-            Some(gone) => {
-                let lost = self.held_by(gone, limit)?;
-                ended += self.end(rescue, lost, ended)?;
-            }
-            None => {
-                let lost = self.lost(limit)?;
-                ended += self.end(rescue, lost, ended)?;
-                let late = self.late(overtime_ms, limit.saturating_sub(ended as usize))?;
-                ended += self.end(rescue, late, ended)?;
-            }
-        }
+        let keys = match &rescue.gone {
+            Some(gone) => self.held_by(gone, rescue.limit as usize)?,
+            None => self.overdue(overtime_ms, rescue.limit)?,
+        };
+        let ended = self.end(rescue, keys)?;
         let next = self.next_to_rescue(overtime_ms)?;
         Ok(Rescued { ended, next })
     }
 
-    /// Those whose lease has ended.
-    fn lost(&self, limit: usize) -> Result<Vec<i64>> {
-        let sql = "SELECT key FROM tasks INDEXED BY tasks_by_lease
-            WHERE lease_until_ms <= ? ORDER BY lease_until_ms, key LIMIT ?";
-        self.keys(sql, params![self.now.ms(), count(limit)])
-    }
-
-    /// Those that are over their time by more than is granted.
-    fn late(&self, overtime_ms: i64, limit: usize) -> Result<Vec<i64>> {
-        let sql = "SELECT key FROM tasks INDEXED BY tasks_by_deadline
-            WHERE deadline_ms <= ? ORDER BY deadline_ms, key LIMIT ?";
-        let before = self.now.ms().saturating_sub(overtime_ms);
-        self.keys(sql, params![before, count(limit)])
+    /// Those whose lease has ended, and those that are over their time by more than is granted.
+    fn overdue(&self, overtime_ms: i64, limit: u32) -> Result<Vec<i64>> {
+        let sql = "SELECT key FROM tasks INDEXED BY tasks_by_lease WHERE lease_until_ms <= ?1
+            UNION SELECT key FROM tasks INDEXED BY tasks_by_deadline WHERE deadline_ms <= ?2
+            ORDER BY key LIMIT ?3";
+        let now = self.now.ms();
+        self.keys(sql, params![now, now.saturating_sub(overtime_ms), limit])
     }
 
     /// Those that workers hold who are known to be gone.
     fn held_by(&self, gone: &Gone, limit: usize) -> Result<Vec<i64>> {
         let sql = "SELECT key, worker_id FROM tasks INDEXED BY tasks_by_lease
-            WHERE lease_until_ms IS NOT NULL ORDER BY lease_until_ms, key";
+            WHERE lease_until_ms IS NOT NULL";
         let mut statement = prepare(self.connection, sql)?;
         let mut rows = statement.query([])?;
-        let mut keys = Vec::new();
-        while let Some(row) = rows.next()?.filter(|_| keys.len() < limit) {
+        let mut keys: Vec<i64> = Vec::new();
+        while let Some(row) = rows.next()? {
             let worker = super::spec::required(row, 1)?;
             if worker.starts_with(&gone.prefix) && worker != gone.except.as_str() {
                 keys.push(row.get(0)?);
             }
         }
+        keys.sort_unstable();
+        keys.truncate(limit);
         Ok(keys)
     }
 
@@ -70,11 +57,10 @@ impl Transaction<'_> {
     }
 
     /// Ends attempts, by the rule their retries say. Returns how many.
-    fn end(&mut self, rescue: &Rescue, keys: Vec<i64>, nth: u64) -> Result<u64> {
-        let specs = Arc::clone(&self.memory.specs);
+    fn end(&mut self, rescue: &Rescue, keys: Vec<i64>) -> Result<u64> {
         let mut ended = 0;
-        for (key, nth) in keys.into_iter().zip(nth..) {
-            let Some(stored) = row::by_key(self.connection, &specs, key)? else {
+        for (key, nth) in keys.into_iter().zip(0..) {
+            let Some(stored) = self.find_by_key(key)? else {
                 continue;
             };
             let command = rescue.command_for(&stored.task, nth, self.now);
@@ -104,7 +90,6 @@ impl Transaction<'_> {
     }
 
     pub(super) fn cleanup(&mut self, cleanup: &Cleanup) -> Result<u64> {
-        let specs = Arc::clone(&self.memory.specs);
         let ends = [
             (Status::Completed, cleanup.completed_before),
             (Status::Failed, cleanup.failed_before),
@@ -123,7 +108,7 @@ impl Transaction<'_> {
                 let left = i64::try_from(left).unwrap_or(i64::MAX);
                 let params = params![status.as_str(), is_untold, before.ms(), left];
                 for key in self.keys(sql, params)? {
-                    if let Some(stored) = row::by_key(self.connection, &specs, key)? {
+                    if let Some(stored) = self.find_by_key(key)? {
                         self.remove(&stored)?;
                         removed += 1;
                     }
@@ -183,9 +168,4 @@ impl Transaction<'_> {
         }
         Ok(floor)
     }
-}
-
-/// A limit as SQLite takes it: a negative one would be none.
-fn count(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
 }

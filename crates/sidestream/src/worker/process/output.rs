@@ -5,8 +5,10 @@
 //! the result; the output limit bounds it) and the last bytes of stderr.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use sidestream_core::Json;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -50,6 +52,14 @@ impl Pipes {
             stdout: Pipe::new(ChildStdout::from_std(child.stdout)?),
             stderr: Pipe::new(ChildStderr::from_std(child.stderr)?),
         })
+    }
+
+    /// A second hold on what the program writes to.
+    pub(super) fn writers(&self) -> io::Result<Writers> {
+        Ok(Writers([
+            self.stdout.reader.as_fd().try_clone_to_owned()?,
+            self.stderr.reader.as_fd().try_clone_to_owned()?,
+        ]))
     }
 
     /// Reads to the end and forgets it, so that a full pipe keeps nobody from ending.
@@ -98,6 +108,20 @@ impl<R: AsyncRead + Unpin> Pipe<R> {
 
     async fn discard(&mut self) {
         while self.is_open && self.read().await.is_ok() {}
+    }
+}
+
+/// Those who can still write to a program's stdout or stderr.
+pub(super) struct Writers([OwnedFd; 2]);
+
+impl Writers {
+    /// Does anybody hold one of the pipes open? Tells it even while unread output is left in them.
+    pub(super) fn are_left(&self) -> bool {
+        self.0.iter().any(|pipe| {
+            let mut pipe = [PollFd::new(pipe, PollFlags::IN)];
+            let seen = poll(&mut pipe, Some(&Timespec::default()));
+            seen.is_err() || !pipe[0].revents().contains(PollFlags::HUP)
+        })
     }
 }
 
@@ -150,25 +174,25 @@ impl Output {
     }
 
     /// Passes lines on until both pipes are closed, or until `give_up` fires and nothing more is
-    /// there to be read. Tells whether they are closed.
+    /// there to be read.
     pub(super) async fn pass_on<S: Sink>(
         &mut self,
         pipes: &mut Pipes,
         sink: &S,
         give_up: &CancellationToken,
-    ) -> Result<bool, Cause> {
-        let is_closed = loop {
+    ) -> Result<(), Cause> {
+        loop {
             let read = tokio::select! {
                 // Reading comes first: what was written is not lost by giving up.
                 biased;
                 read = pipes.read() => read.map_err(|_| Cause::System)?,
-                () = give_up.cancelled() => break false,
+                () = give_up.cancelled() => break,
             };
             let Some(stream) = read else {
-                break true;
+                break;
             };
             self.take(stream, pipes.bytes(stream), sink).await?;
-        };
+        }
         for (stream, line) in [
             (Stream::Stdout, self.stdout_lines.rest()),
             (Stream::Stderr, self.stderr_lines.rest()),
@@ -177,7 +201,7 @@ impl Output {
                 deliver(stream, line, sink).await?;
             }
         }
-        Ok(is_closed)
+        Ok(())
     }
 
     async fn take<S: Sink>(&mut self, stream: Stream, bytes: &[u8], sink: &S) -> Result<(), Cause> {

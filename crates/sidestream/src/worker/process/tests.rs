@@ -55,7 +55,10 @@ fn python(script: &str) -> Program {
     Program::new("python3", ["-c", script])
 }
 
-#[expect(clippy::disallowed_methods, reason = "marks real processes, which no seed replays")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "marks real processes, which no seed replays"
+)]
 fn invocation(args: &str) -> Invocation {
     Invocation {
         installation: format!("test-{}", uuid::Uuid::new_v4()),
@@ -105,6 +108,7 @@ def up_and_wait():
 ";
 
 /// A named pipe that tells what the processes that hold it wrote, and when the last one is gone.
+/// Good for one run: after that nobody reads it, and who opens it waits for ever.
 struct Witness {
     lines: mpsc::UnboundedReceiver<String>,
     path: PathBuf,

@@ -15,11 +15,12 @@ CREATE TABLE head (
 ) STRICT;
 
 -- What was asked for: never changes. Stays when its task is deleted, until its last event is pruned,
--- so that the log can always say what an event is about.
+-- so that the log can always say what an event is about. Of a task kept for an owner elsewhere, what an
+-- event shows (namespace to resource_id, and args) is as the first report had it; the rest is in the
+-- document of its row.
 CREATE TABLE specs (
     key                 INTEGER PRIMARY KEY, -- the store's own number of the task, by order of dispatch
     last_seq            INTEGER,          -- once the task is deleted: its last event; null before
-    is_external         INTEGER NOT NULL, -- kept for an owner elsewhere? Then only namespace and id count
     namespace           TEXT    NOT NULL, -- the tenant's room
     id                  TEXT    NOT NULL, -- the task's id, unique among the namespace's tasks
     tool_name           TEXT    NOT NULL, -- what it runs
@@ -102,15 +103,18 @@ CREATE INDEX tasks_delayed_in_namespace ON tasks (tool_name, namespace, due_at_m
 CREATE INDEX tasks_by_lease ON tasks (lease_until_ms) WHERE lease_until_ms IS NOT NULL;
 CREATE INDEX tasks_by_deadline ON tasks (deadline_ms) WHERE deadline_ms IS NOT NULL;
 
--- Lists, each in the order of creation. What has not ended also has what a snapshot needs.
+-- Lists, each in the order of creation. An index that has the status changes with every transition, so
+-- there is one, in two parts: what has not ended has what a snapshot needs, and both have the agent and
+-- the tool, so that a filter on them costs no look at the row.
 CREATE INDEX tasks_by_created ON tasks (namespace, is_external, created_at_ms);
-CREATE INDEX tasks_active ON tasks (namespace, status, created_at_ms, key, attempt, since_ms, seq)
+CREATE INDEX tasks_active ON tasks
+    (namespace, status, created_at_ms, key, attempt, since_ms, seq, agent_id, tool_name)
     WHERE completed_at_ms IS NULL;
-CREATE INDEX tasks_ended ON tasks (namespace, status, created_at_ms)
+CREATE INDEX tasks_ended ON tasks (namespace, status, created_at_ms, key, agent_id, tool_name)
     WHERE completed_at_ms IS NOT NULL;
-CREATE INDEX tasks_by_agent ON tasks (namespace, agent_id, status, created_at_ms)
+CREATE INDEX tasks_by_tool ON tasks (namespace, tool_name, created_at_ms);
+CREATE INDEX tasks_by_agent ON tasks (namespace, agent_id, created_at_ms)
     WHERE agent_id IS NOT NULL;
-CREATE INDEX tasks_by_tool ON tasks (namespace, tool_name, status, created_at_ms);
 CREATE INDEX tasks_by_run ON tasks (namespace, run_id, created_at_ms) WHERE run_id IS NOT NULL;
 CREATE INDEX tasks_by_thread ON tasks (namespace, thread_id, created_at_ms)
     WHERE thread_id IS NOT NULL;

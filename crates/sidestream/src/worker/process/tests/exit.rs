@@ -185,4 +185,15 @@ mod on_linux {
         let program = witness.python("print(outside('sleep', '60').pid)");
         assert!(was_alive(&result_of(&program, "{}").await));
     }
+
+    #[tokio::test]
+    async fn a_slow_sink_does_not_make_them_look_as_if_they_held_the_output() {
+        let witness = Witness::new();
+        let program = witness.python("print(200 * 'x\\n', outside('sleep', '60').pid)");
+        let (slow, never) = (Slow::default(), CancellationToken::new());
+        let result = within_bound(run(&program, &invocation("{}"), &slow, &never)).await;
+        assert_eq!(slow.0.texts().len(), 201);
+        let id = result.expect("it succeeds").expect("its id");
+        assert!(was_alive(id.as_str()));
+    }
 }

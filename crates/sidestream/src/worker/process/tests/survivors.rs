@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// A worker spawns it.
+#[test]
+fn the_future_can_be_sent_to_another_thread() {
+    fn is_send<T: Send>(_: T) {}
+    let (kept, never) = (Kept::default(), CancellationToken::new());
+    is_send(run(&shell("true"), &invocation("{}"), &kept, &never));
+}
+
 /// A program must not be tied to the thread that happened to start it: a runtime's thread may end.
 #[test]
 fn a_program_outlives_the_thread_that_started_it() {
