@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod records;
 pub mod store;
 
 pub use sidestream_core as core;
