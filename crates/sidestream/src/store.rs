@@ -32,7 +32,7 @@ pub mod sqlite;
 
 pub use memory::MemoryStore;
 #[cfg(feature = "sqlite")]
-pub use sqlite::{SqliteOptions, SqliteStore};
+pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 
 /// What came of a store's work.
 pub type Result<T> = std::result::Result<T, StoreError>;

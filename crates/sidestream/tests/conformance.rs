@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use sidestream::clock::Clock;
 use sidestream::store::conformance::Backend;
-use sidestream::store::{MemoryStore, Store};
+use sidestream::store::{MemoryStore, SqliteOptions, SqliteStore, Store};
+use tempfile::TempDir;
 
 #[derive(Default)]
 struct Memory(OnceLock<Arc<MemoryStore>>);
@@ -18,3 +19,18 @@ impl Backend for Memory {
 }
 
 sidestream::conformance_suite!(memory, Memory::default());
+
+struct Sqlite(TempDir);
+
+#[async_trait::async_trait]
+impl Backend for Sqlite {
+    async fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Store> {
+        let options = SqliteOptions {
+            clock,
+            ..SqliteOptions::default()
+        };
+        Arc::new(SqliteStore::open(self.0.path(), options).expect("the store opens"))
+    }
+}
+
+sidestream::conformance_suite!(sqlite, Sqlite(TempDir::new().expect("a directory")));

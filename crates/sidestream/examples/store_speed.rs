@@ -1,0 +1,285 @@
+//! How fast a store is: whole lives of tasks that do nothing, and reads of a large store.
+//!
+//! ```text
+//! cargo run --release --example store_speed -- lives [TASKS] [BATCH] [full|normal] [plain|rich]
+//! cargo run --release --example store_speed -- reads [STORED] [RUNNING]
+//! ```
+//!
+//! A plain task has a tool, an agent and arguments; a rich one also a thread, a run and a tool call, each
+//! of which has an index of its own.
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "a measurement prints, and stops at the first surprise"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sidestream::core::{
+    AgentId, Command, Filter, Namespace, NewTask, Seq, Spec, Status, Task, TaskId, ToolName,
+    WorkerId,
+};
+use sidestream::store::{
+    Admission, Answer, Claim, Limits, ListQuery, LogQuery, PageStart, Request, SnapshotQuery,
+    SqliteOptions, SqliteStore, Store, Synchronous, TimeField,
+};
+
+#[tokio::main]
+async fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, default: usize| {
+        let given = args.get(at).map(|text| text.parse().unwrap());
+        given.unwrap_or(default)
+    };
+    match args.first().map(String::as_str) {
+        Some("reads") => reads(number(1, 1_000_000), number(2, 100_000)).await,
+        _ => {
+            let synchronous = match args.get(3).map(String::as_str) {
+                Some("normal") => Synchronous::Normal,
+                _ => Synchronous::Full,
+            };
+            let is_rich = args.get(4).is_some_and(|word| word == "rich");
+            lives(number(1, 100_000), number(2, 100), synchronous, is_rich).await;
+        }
+    }
+}
+
+fn open(directory: &Path, synchronous: Synchronous) -> SqliteStore {
+    let options = SqliteOptions {
+        synchronous,
+        ..SqliteOptions::default()
+    };
+    SqliteStore::open(directory, options).unwrap()
+}
+
+fn spec(n: usize, agents: usize, is_rich: bool) -> Arc<Spec> {
+    let id = TaskId::new(uuid::Uuid::new_v4().to_string()).unwrap();
+    let mut task = NewTask::new("no-op")
+        .args(serde_json::json!({"q": "x1", "n": n}))
+        .agent(format!("agent-{}", n % agents));
+    if is_rich {
+        task = task
+            .thread(format!("thread-{}", n % (agents * 100)))
+            .run(format!("run-{}", n / 10))
+            .tool_call(format!("call-{n}"));
+    }
+    Arc::new(
+        task.into_spec(Namespace::default(), id, Default::default())
+            .unwrap(),
+    )
+}
+
+async fn dispatch(store: &SqliteStore, from: usize, count: usize, agents: usize, is_rich: bool) {
+    let request = |n| Request::Dispatch {
+        spec: spec(n, agents, is_rich),
+        admission: Admission::Queue,
+    };
+    let batch = (from..from + count).map(request).collect();
+    let committed = store.commit(batch).await.unwrap();
+    assert!(committed.answers.iter().all(Result::is_ok));
+}
+
+async fn claim(store: &SqliteStore, limit: usize) -> Vec<Task> {
+    let claim = Claim {
+        worker: WorkerId::new("worker-1").unwrap(),
+        tools: Arc::from([ToolName::new("no-op").unwrap()]),
+        namespace: None,
+        limit: limit as u32,
+        lease_ms: 30_000,
+        limits: Arc::new(Limits::default()),
+    };
+    let mut committed = store.commit(vec![Request::Claim(claim)]).await.unwrap();
+    match committed.answers.remove(0).unwrap() {
+        Answer::Claimed(claimed) => claimed.tasks,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn complete(store: &SqliteStore, tasks: &[Task]) {
+    let request = |task: &Task| Request::Command {
+        namespace: task.identity().namespace.clone(),
+        id: task.id().clone(),
+        command: Command::Complete {
+            attempt: task.attempt,
+            result: Some(serde_json::json!({"ok": true}).into()),
+        },
+    };
+    let committed = store
+        .commit(tasks.iter().map(request).collect())
+        .await
+        .unwrap();
+    assert!(committed.answers.iter().all(Result::is_ok));
+}
+
+async fn lives(tasks: usize, batch: usize, synchronous: Synchronous, is_rich: bool) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), synchronous);
+    let mut spent = [Duration::ZERO; 3];
+    let mut slowest = Duration::ZERO;
+    let start = Instant::now();
+    for n in (0..tasks).step_by(batch) {
+        let begun = Instant::now();
+        dispatch(&store, n, batch, 10, is_rich).await;
+        let dispatched = Instant::now();
+        let claimed = claim(&store, batch).await;
+        let then = Instant::now();
+        complete(&store, &claimed).await;
+        spent[0] += dispatched - begun;
+        spent[1] += then - dispatched;
+        spent[2] += then.elapsed();
+        slowest = slowest.max(begun.elapsed());
+    }
+    let took = start.elapsed();
+    let kind = if is_rich { "rich" } else { "plain" };
+    println!(
+        "{tasks} {kind} lives, {batch} to a commit, {synchronous:?}: {:.0} a second; dispatch {:?}, claim \
+         {:?}, complete {:?} each; slowest round {slowest:?}",
+        tasks as f64 / took.as_secs_f64(),
+        spent[0] / tasks as u32,
+        spent[1] / tasks as u32,
+        spent[2] / tasks as u32,
+    );
+    let begun = Instant::now();
+    drop(store);
+    println!("closed in {:?}", begun.elapsed());
+}
+
+async fn reads(stored: usize, running: usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), Synchronous::Normal);
+    let start = Instant::now();
+    let batch = 1_000;
+    for n in (0..stored).step_by(batch) {
+        dispatch(&store, n, batch, 100, true).await;
+        let claimed = claim(&store, batch).await;
+        if n < stored - running {
+            complete(&store, &claimed).await;
+        }
+    }
+    let took = start.elapsed();
+    println!("{stored} tasks stored, {running} of them running, in {took:?}");
+    lists(&store, stored).await;
+    logs(&store).await;
+    snapshots(&store).await;
+}
+
+async fn lists(store: &SqliteStore, stored: usize) {
+    let list = |change: &dyn Fn(&mut ListQuery)| {
+        let mut query = ListQuery::new(Namespace::default(), 50);
+        change(&mut query);
+        query
+    };
+    let agent = AgentId::new("agent-7").unwrap();
+    let mut deep = list(&|query| query.start = PageStart::Offset(stored / 2));
+    let page = store.list(&deep).await.unwrap();
+    deep.start = PageStart::After(page.next.unwrap());
+    let queries = [
+        ("first page", list(&|_| {})),
+        ("page in the middle, by cursor", deep),
+        ("latest first", list(&|query| query.is_descending = true)),
+        (
+            "completed",
+            list(&|query| query.statuses = vec![Status::Completed]),
+        ),
+        (
+            "failed (there is none)",
+            list(&|query| query.statuses = vec![Status::Failed]),
+        ),
+        (
+            "of an agent",
+            list(&|query| query.agent_id = Some(agent.clone())),
+        ),
+        (
+            "running, of an agent, latest first",
+            list(&|query| {
+                query.agent_id = Some(agent.clone());
+                query.statuses = vec![Status::Running];
+                query.is_descending = true;
+            }),
+        ),
+        (
+            "of a thread",
+            list(&|query| query.thread_id = Some("thread-77".parse().unwrap())),
+        ),
+        (
+            "latest end first",
+            list(&|query| {
+                query.order_by = TimeField::CompletedAt;
+                query.is_descending = true;
+            }),
+        ),
+        (
+            "completed, latest end first",
+            list(&|query| {
+                query.statuses = vec![Status::Completed];
+                query.order_by = TimeField::CompletedAt;
+                query.is_descending = true;
+            }),
+        ),
+    ];
+    for (name, query) in &queries {
+        measure(&format!("list: {name}"), 500, || store.list(query)).await;
+    }
+    let task = &page.tasks[0];
+    let identity = task.identity();
+    measure("get", 5_000, || {
+        store.get(&identity.namespace, &identity.id)
+    })
+    .await;
+    let of_task = LogQuery {
+        after: Seq(0),
+        limit: 1_000,
+        task: Some((Namespace::default(), task.id().clone())),
+    };
+    measure("log: of a task", 1_000, || store.log(&of_task)).await;
+}
+
+async fn logs(store: &SqliteStore) {
+    let head = store.head().await.unwrap().seq;
+    let log = LogQuery {
+        after: Seq(head.0 / 2),
+        limit: 1_000,
+        task: None,
+    };
+    measure("log: 1,000 events", 200, || store.log(&log)).await;
+}
+
+async fn snapshots(store: &SqliteStore) {
+    let snapshot = |filter| SnapshotQuery {
+        namespace: Namespace::default(),
+        filter,
+        statuses: vec![Status::Running],
+    };
+    let all = snapshot(Filter::default());
+    measure("snapshot: all running", 50, || store.snapshot(&all)).await;
+    let agent = AgentId::new("agent-7").unwrap();
+    let some = snapshot(Filter::default().agent(agent));
+    measure("snapshot: running, of an agent", 50, || {
+        store.snapshot(&some)
+    })
+    .await;
+    let pins = store.snapshot(&all).await.unwrap().pins;
+    println!("  {} pins", pins.len());
+    let some = &pins[..pins.len().min(100)];
+    measure("resolve: 100 of them", 200, || store.resolve(some)).await;
+}
+
+async fn measure<T, E: std::fmt::Debug, F: Future<Output = Result<T, E>>>(
+    name: &str,
+    times: usize,
+    mut call: impl FnMut() -> F,
+) {
+    let mut took = Vec::with_capacity(times);
+    for _ in 0..times {
+        let begun = Instant::now();
+        call().await.unwrap();
+        took.push(begun.elapsed());
+    }
+    took.sort();
+    let (p50, p99) = (took[times / 2], took[times * 99 / 100]);
+    println!("{name:45} p50 {p50:>10.1?}  p99 {p99:>10.1?}");
+}

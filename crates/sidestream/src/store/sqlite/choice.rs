@@ -1,0 +1,83 @@
+//! Which index leads to the wanted tasks at the least cost, by what the counters say.
+
+use rusqlite::Connection;
+
+use super::counters::{self, Scope};
+use super::failure::Result;
+use super::scan::{Wanted, Way};
+
+/// What it costs to look at a row, where it costs 1 to look at an entry of an index.
+const ROW_COST: u64 = 4;
+
+/// A way, and what taking it costs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate {
+    pub(super) way: Way,
+    /// How many tasks it leads to: those that match and, where it does not know all that is wanted,
+    /// others.
+    pub(super) tasks: u64,
+    cost: u64,
+}
+
+impl Candidate {
+    /// A way whose tasks must each be looked at.
+    pub(super) fn by_rows(way: Way, tasks: u64) -> Self {
+        let cost = tasks.saturating_mul(ROW_COST);
+        Self { way, tasks, cost }
+    }
+
+    fn by_entries(way: Way, tasks: u64) -> Self {
+        let cost = tasks;
+        Self { way, tasks, cost }
+    }
+}
+
+/// The cheapest of some ways.
+pub(super) fn cheapest(candidates: impl IntoIterator<Item = Candidate>) -> Option<Candidate> {
+    candidates
+        .into_iter()
+        .min_by_key(|candidate| candidate.cost)
+}
+
+/// The ways by status, agent and tool, as far as they are wanted.
+pub(super) fn counted(connection: &Connection, wanted: &Wanted) -> Result<Vec<Candidate>> {
+    let mut candidates = Vec::new();
+    if !wanted.statuses.is_empty() {
+        let scope = Scope::Namespace(wanted.namespace.clone());
+        let counts = counters::read_both(connection, &scope, None)?;
+        let tasks = counts.of_any(&wanted.statuses);
+        candidates.push(Candidate::by_entries(Way::Status, tasks));
+    }
+    for (way, scope) in scopes(wanted) {
+        let tasks = counters::read_both(connection, &scope, None)?.of_any(&[]);
+        candidates.push(if wanted.statuses.is_empty() {
+            Candidate::by_entries(way, tasks)
+        } else {
+            Candidate::by_rows(way, tasks)
+        });
+    }
+    Ok(candidates)
+}
+
+/// The way by an id that few tasks have, if one is wanted.
+pub(super) fn by_id(wanted: &Wanted) -> Option<Way> {
+    let ways = [
+        (wanted.task_id.is_some(), Way::Id),
+        (wanted.tool_call_id.is_some(), Way::ToolCall),
+        (wanted.run_id.is_some(), Way::Run),
+        (wanted.thread_id.is_some(), Way::Thread),
+        (wanted.resource_id.is_some(), Way::Resource),
+    ];
+    let found = ways.into_iter().find(|(is_wanted, _)| *is_wanted);
+    found.map(|(_, way)| way)
+}
+
+/// The agent and the tool, each counted apart.
+pub(super) fn scopes(wanted: &Wanted) -> Vec<(Way, Scope)> {
+    let namespace = || wanted.namespace.clone();
+    let agent = wanted.agent_id.clone();
+    let agent = agent.map(|agent| (Way::Agent, Scope::NamespaceAgent(namespace(), agent)));
+    let tool = wanted.tool_name.clone();
+    let tool = tool.map(|tool| (Way::Tool, Scope::NamespaceTool(namespace(), tool)));
+    agent.into_iter().chain(tool).collect()
+}

@@ -1,0 +1,205 @@
+//! How many tasks stand where, counted as they change, so that totals and limits cost the same at any
+//! size.
+//!
+//! The writer gathers a transaction's changes here and writes each counter that changed once, at its
+//! end. What it has read or written it remembers: nobody else writes. When a transaction is undone, it
+//! forgets everything.
+
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use sidestream_core::{AgentId, Namespace, Status, Task, ToolName};
+
+use super::failure::Result;
+use super::prepare::prepare;
+
+/// The most counters that are remembered between transactions.
+const REMEMBERED_MAX: usize = 10_000;
+
+/// Whose tasks are counted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Scope {
+    /// All tasks of all namespaces.
+    All,
+    /// A tool's, over all namespaces.
+    Tool(ToolName),
+    /// A namespace's.
+    Namespace(Namespace),
+    /// A tool's in a namespace.
+    NamespaceTool(Namespace, ToolName),
+    /// An agent's in a namespace.
+    NamespaceAgent(Namespace, AgentId),
+}
+
+impl Scope {
+    /// The columns `scope`, `namespace` and `value`.
+    fn columns(&self) -> [&str; 3] {
+        match self {
+            Self::All => ["all", "", ""],
+            Self::Tool(tool) => ["tool", "", tool.as_str()],
+            Self::Namespace(namespace) => ["namespace", namespace.as_str(), ""],
+            Self::NamespaceTool(namespace, tool) => {
+                ["namespace_tool", namespace.as_str(), tool.as_str()]
+            }
+            Self::NamespaceAgent(namespace, agent) => {
+                ["namespace_agent", namespace.as_str(), agent.as_str()]
+            }
+        }
+    }
+
+    /// Those that count a task.
+    fn of(task: &Task) -> impl Iterator<Item = Self> {
+        let task = task.identity();
+        let namespace = || task.namespace.clone();
+        let agent = task.agent_id.clone();
+        [
+            Self::All,
+            Self::Tool(task.tool_name.clone()),
+            Self::Namespace(namespace()),
+            Self::NamespaceTool(namespace(), task.tool_name.clone()),
+        ]
+        .into_iter()
+        .chain(agent.map(|agent| Self::NamespaceAgent(namespace(), agent)))
+    }
+}
+
+/// How many tasks stand in each status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts([i64; Status::ALL.len()]);
+
+impl Counts {
+    /// How many stand so.
+    pub(super) fn of(&self, status: Status) -> u64 {
+        u64::try_from(self.0[status as usize]).unwrap_or(0)
+    }
+
+    /// How many stand in any of these, each named once; in any at all, if none is named.
+    pub(super) fn of_any(&self, statuses: &[Status]) -> u64 {
+        let is_asked = |status: &Status| statuses.is_empty() || statuses.contains(status);
+        let statuses = Status::ALL.into_iter().filter(is_asked);
+        statuses.map(|status| self.of(status)).sum()
+    }
+
+    pub(super) fn plus(mut self, other: Self) -> Self {
+        for (mine, more) in self.0.iter_mut().zip(other.0) {
+            *mine += more;
+        }
+        self
+    }
+
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let mut counts = Self::default();
+        for (i, count) in counts.0.iter_mut().enumerate() {
+            *count = row.get(i)?;
+        }
+        Ok(counts)
+    }
+}
+
+/// Reads one counter: of the tasks whose owner is elsewhere, or of the others.
+pub(super) fn read(connection: &Connection, scope: &Scope, is_external: bool) -> Result<Counts> {
+    let sql = "SELECT pending, running, suspended, completed, failed, timed_out, cancelled
+        FROM counters WHERE scope = ?1 AND namespace = ?2 AND value = ?3 AND is_external = ?4";
+    let mut statement = prepare(connection, sql)?;
+    let [kind, namespace, value] = scope.columns();
+    let counts = statement.query_row(params![kind, namespace, value, is_external], Counts::read);
+    Ok(counts.optional()?.unwrap_or_default())
+}
+
+/// Reads both counters of a scope; only one, where it is said which.
+pub(super) fn read_both(
+    connection: &Connection,
+    scope: &Scope,
+    is_external: Option<bool>,
+) -> Result<Counts> {
+    match is_external {
+        Some(is_external) => read(connection, scope, is_external),
+        None => Ok(read(connection, scope, false)?.plus(read(connection, scope, true)?)),
+    }
+}
+
+/// The counters as the writer knows them.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    known: HashMap<(Scope, bool), Counts>,
+    changed: HashSet<(Scope, bool)>,
+}
+
+impl Counters {
+    /// How many of the tasks that take slots stand where.
+    pub(super) fn ours(&mut self, connection: &Connection, scope: Scope) -> Result<Counts> {
+        Ok(*self.known(connection, (scope, false))?)
+    }
+
+    /// Counts a task's change from one status to another, or its coming, or its going.
+    pub(super) fn count(
+        &mut self,
+        connection: &Connection,
+        before: Option<&Task>,
+        after: Option<&Task>,
+    ) -> Result<()> {
+        let is_alike = |before: &Task, after: &Task| before.status == after.status;
+        if before
+            .zip(after)
+            .is_some_and(|(before, after)| is_alike(before, after))
+        {
+            return Ok(());
+        }
+        for (task, by) in [(before, -1), (after, 1)] {
+            let Some(task) = task else { continue };
+            for scope in Scope::of(task) {
+                let counter = (scope, task.is_external());
+                self.known(connection, counter.clone())?.0[task.status as usize] += by;
+                self.changed.insert(counter);
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&mut self, connection: &Connection, counter: (Scope, bool)) -> Result<&mut Counts> {
+        use std::collections::hash_map::Entry;
+        match self.known.entry(counter) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let (scope, is_external) = unknown.key();
+                let counts = read(connection, scope, *is_external)?;
+                Ok(unknown.insert(counts))
+            }
+        }
+    }
+
+    /// Writes what has changed: the last step before the commit.
+    pub(super) fn write(&mut self, connection: &Connection) -> Result<()> {
+        let mut save = prepare(
+            connection,
+            "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )?;
+        let mut remove = prepare(
+            connection,
+            "DELETE FROM counters WHERE scope = ? AND namespace = ? AND value = ?
+                AND is_external = ?",
+        )?;
+        for counter in self.changed.drain() {
+            let counts = self.known[&counter];
+            let (scope, is_external) = counter;
+            let [kind, namespace, value] = scope.columns();
+            if counts == Counts::default() {
+                remove.execute(params![kind, namespace, value, is_external])?;
+                continue;
+            }
+            let [a, b, c, d, e, f, g] = counts.0;
+            let row = params![kind, namespace, value, is_external, a, b, c, d, e, f, g];
+            save.execute(row)?;
+        }
+        if self.known.len() > REMEMBERED_MAX {
+            self.known.clear();
+        }
+        Ok(())
+    }
+
+    /// Forgets everything: the transaction was undone.
+    pub(super) fn forget(&mut self) {
+        self.known.clear();
+        self.changed.clear();
+    }
+}

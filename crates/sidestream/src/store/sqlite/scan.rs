@@ -1,0 +1,313 @@
+//! Ranges of indexes: which part of which index holds the tasks that a list or a snapshot wants.
+//!
+//! A [`Way`] names the index; it has one [`Range`] for each value of the index's leading columns, and
+//! within a range the tasks are in the order of a time. What the index does not know is tested row by
+//! row. SQLite is told which index to use: it keeps no statistics, and we have counters.
+
+use std::fmt::Write as _;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
+use sidestream_core::{
+    AgentId, Filter, Namespace, ResourceId, RunId, Status, TaskId, ThreadId, Timestamp, ToolCallId,
+    ToolName,
+};
+
+use super::failure::Result;
+use super::prepare::prepare;
+use crate::store::{ListQuery, TimeField};
+
+/// What is asked of a task. `None` and empty ask nothing.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    pub(super) namespace: Namespace,
+    pub(super) statuses: Vec<Status>,
+    pub(super) task_id: Option<TaskId>,
+    pub(super) agent_id: Option<AgentId>,
+    pub(super) run_id: Option<RunId>,
+    pub(super) thread_id: Option<ThreadId>,
+    pub(super) resource_id: Option<ResourceId>,
+    pub(super) tool_name: Option<ToolName>,
+    pub(super) tool_call_id: Option<ToolCallId>,
+    pub(super) is_external: Option<bool>,
+    pub(super) date: Option<(TimeField, Option<Timestamp>, Option<Timestamp>)>,
+}
+
+impl Wanted {
+    pub(super) fn by_list(query: &ListQuery) -> Self {
+        let has_date = query.from.is_some() || query.to.is_some();
+        Self {
+            namespace: query.namespace.clone(),
+            statuses: each_once(&query.statuses),
+            task_id: None,
+            agent_id: query.agent_id.clone(),
+            run_id: query.run_id.clone(),
+            thread_id: query.thread_id.clone(),
+            resource_id: query.resource_id.clone(),
+            tool_name: query.tool_name.clone(),
+            tool_call_id: query.tool_call_id.clone(),
+            is_external: query.is_external,
+            date: has_date.then_some((query.date_field, query.from, query.to)),
+        }
+    }
+
+    pub(super) fn by_filter(namespace: &Namespace, filter: &Filter, statuses: &[Status]) -> Self {
+        Self {
+            namespace: namespace.clone(),
+            statuses: each_once(statuses),
+            task_id: filter.task_id.clone(),
+            agent_id: filter.agent_id.clone(),
+            run_id: filter.run_id.clone(),
+            thread_id: filter.thread_id.clone(),
+            resource_id: filter.resource_id.clone(),
+            tool_name: filter.tool_name.clone(),
+            tool_call_id: None,
+            is_external: None,
+            date: None,
+        }
+    }
+
+    /// The statuses that may match.
+    fn statuses(&self) -> &[Status] {
+        match self.statuses.as_slice() {
+            [] => &Status::ALL,
+            statuses => statuses,
+        }
+    }
+}
+
+fn each_once(statuses: &[Status]) -> Vec<Status> {
+    let asked = |status: &Status| statuses.contains(status);
+    Status::ALL.into_iter().filter(asked).collect()
+}
+
+/// Which index to go by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The one task of that id.
+    Id,
+    /// A namespace's tasks by one of their times.
+    Time(TimeField),
+    /// Those of each status, by creation.
+    Status,
+    /// An agent's, by creation.
+    Agent,
+    /// A tool's, by creation.
+    Tool,
+    /// Those of a run, by creation.
+    Run,
+    /// Those of a thread, by creation.
+    Thread,
+    /// Those of a resource, by creation.
+    Resource,
+    /// Those of a tool call, by creation.
+    ToolCall,
+}
+
+impl Way {
+    /// By which time the tasks of each of its ranges are ordered.
+    pub(super) fn order(self) -> TimeField {
+        match self {
+            Self::Time(field) => field,
+            _ => TimeField::CreatedAt,
+        }
+    }
+
+    /// Its ranges.
+    pub(super) fn ranges(self, wanted: &Wanted) -> Vec<Range> {
+        match self {
+            Self::Status => {
+                let of_status = |status: &Status| Range {
+                    way: self,
+                    status: Some(*status),
+                    is_external: None,
+                };
+                wanted.statuses().iter().map(of_status).collect()
+            }
+            Self::Time(TimeField::CreatedAt) => {
+                let asked = |is: &bool| wanted.is_external.is_none_or(|asked| asked == *is);
+                let of_owner = |is_external| Range {
+                    way: self,
+                    status: None,
+                    is_external: Some(is_external),
+                };
+                [false, true]
+                    .into_iter()
+                    .filter(asked)
+                    .map(of_owner)
+                    .collect()
+            }
+            _ => vec![Range {
+                way: self,
+                status: None,
+                is_external: None,
+            }],
+        }
+    }
+}
+
+/// A part of an index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Range {
+    way: Way,
+    /// Only this status; else those that are wanted.
+    pub(super) status: Option<Status>,
+    /// Only this kind of owner; else the one that is wanted.
+    pub(super) is_external: Option<bool>,
+}
+
+impl Range {
+    fn index(self) -> &'static str {
+        match self.way {
+            Way::Id => "tasks_by_id",
+            Way::Time(TimeField::CreatedAt) => "tasks_by_created",
+            Way::Time(TimeField::StartedAt) => "tasks_by_started",
+            Way::Time(TimeField::SuspendedAt) => "tasks_by_suspended",
+            Way::Time(TimeField::CompletedAt) => "tasks_by_completed",
+            Way::Status if self.is_of_ended() => "tasks_ended",
+            Way::Status => "tasks_active",
+            Way::Agent => "tasks_by_agent",
+            Way::Tool => "tasks_by_tool",
+            Way::Run => "tasks_by_run",
+            Way::Thread => "tasks_by_thread",
+            Way::Resource => "tasks_by_resource",
+            Way::ToolCall => "tasks_by_tool_call",
+        }
+    }
+
+    fn is_of_ended(self) -> bool {
+        self.status.is_some_and(Status::is_terminal)
+    }
+
+    /// Selects columns of the tasks in this range that match.
+    pub(super) fn select(self, columns: &str, wanted: &Wanted) -> Statement {
+        let mut statement = Statement {
+            sql: format!(
+                "SELECT {columns} FROM tasks INDEXED BY {} WHERE ",
+                self.index()
+            ),
+            values: Vec::new(),
+        };
+        statement.sql.push_str("namespace = ?");
+        statement.values.push(text(wanted.namespace.as_str()));
+        self.add_status(wanted, &mut statement);
+        if let Some(is_external) = self.is_external.or(wanted.is_external) {
+            statement.and("is_external = ?", [Value::Integer(is_external.into())]);
+        }
+        statement.equal("id", wanted.task_id.as_ref().map(TaskId::as_str));
+        statement.equal("agent_id", wanted.agent_id.as_ref().map(AgentId::as_str));
+        statement.equal("run_id", wanted.run_id.as_ref().map(RunId::as_str));
+        statement.equal("thread_id", wanted.thread_id.as_ref().map(ThreadId::as_str));
+        statement.equal(
+            "resource_id",
+            wanted.resource_id.as_ref().map(ResourceId::as_str),
+        );
+        statement.equal("tool_name", wanted.tool_name.as_ref().map(ToolName::as_str));
+        statement.equal(
+            "tool_call_id",
+            wanted.tool_call_id.as_ref().map(ToolCallId::as_str),
+        );
+        if let Some((field, from, to)) = wanted.date {
+            let column = column(field);
+            for (bound, at) in [(">=", from), ("<", to)] {
+                if let Some(at) = at {
+                    statement.and(&format!("{column} {bound} ?"), [time(at)]);
+                }
+            }
+        }
+        statement
+    }
+
+    fn add_status(self, wanted: &Wanted, statement: &mut Statement) {
+        match self.status {
+            Some(status) => {
+                statement.and("status = ?", [text(status.as_str())]);
+                // What the index is limited to must be said, or SQLite may not use it.
+                let null = if self.is_of_ended() {
+                    "IS NOT NULL"
+                } else {
+                    "IS NULL"
+                };
+                statement.and(&format!("completed_at_ms {null}"), []);
+            }
+            None if wanted.statuses.is_empty() => {}
+            None => {
+                let holes = vec!["?"; wanted.statuses.len()].join(", ");
+                let values = wanted.statuses.iter().map(|status| text(status.as_str()));
+                statement.and(&format!("status IN ({holes})"), values);
+            }
+        }
+    }
+}
+
+/// The column of a time.
+pub(super) fn column(field: TimeField) -> &'static str {
+    match field {
+        TimeField::CreatedAt => "created_at_ms",
+        TimeField::StartedAt => "started_at_ms",
+        TimeField::SuspendedAt => "suspended_at_ms",
+        TimeField::CompletedAt => "completed_at_ms",
+    }
+}
+
+/// A statement with its values.
+#[derive(Debug, Clone)]
+pub(super) struct Statement {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Statement {
+    /// Adds a condition.
+    pub(super) fn and(&mut self, condition: &str, values: impl IntoIterator<Item = Value>) {
+        write!(self.sql, " AND {condition}").expect("a text takes more text");
+        self.values.extend(values);
+    }
+
+    fn equal(&mut self, column: &str, wanted: Option<&str>) {
+        if let Some(wanted) = wanted {
+            self.and(&format!("{column} = ?"), [text(wanted)]);
+        }
+    }
+
+    /// Adds what comes after the conditions.
+    pub(super) fn then(&mut self, clause: &str, values: impl IntoIterator<Item = Value>) {
+        write!(self.sql, " {clause}").expect("a text takes more text");
+        self.values.extend(values);
+    }
+
+    /// Reads every row.
+    pub(super) fn rows<T>(
+        &self,
+        connection: &Connection,
+        mut read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut statement = prepare(connection, &self.sql)?;
+        let mut rows = statement.query(params_from_iter(&self.values))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(read(row)?);
+        }
+        Ok(found)
+    }
+
+    /// Reads the one number that it selects.
+    pub(super) fn number(&self, connection: &Connection) -> Result<u64> {
+        let mut statement = prepare(connection, &self.sql)?;
+        let number = statement.query_row(params_from_iter(&self.values), |row| row.get(0));
+        Ok(u64::try_from(number.map(|n: i64| n)?).unwrap_or(0))
+    }
+}
+
+pub(super) fn text(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+pub(super) fn time(at: Timestamp) -> Value {
+    Value::Integer(at.ms())
+}
+
+/// A number of rows, as SQLite takes it: a negative one would be no limit.
+pub(super) fn rows(count: usize) -> Value {
+    Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+}

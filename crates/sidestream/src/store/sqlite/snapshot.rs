@@ -1,0 +1,112 @@
+//! How tasks stand at one moment, and how they stood then.
+
+use std::sync::Arc;
+
+use rusqlite::params;
+use sidestream_core::wire::SnapshotTask;
+use sidestream_core::{
+    Attempt, EventKind, Json, Namespace, Seq, Status, Task, ThreadId, Timestamp,
+};
+
+use super::choice;
+use super::failure::Result;
+use super::log;
+use super::prepare::prepare;
+use super::readers::Reading;
+use super::row;
+use super::scan::{Wanted, Way};
+use super::spec;
+use crate::store::{Pin, SnapshotQuery};
+
+/// The pins of a snapshot, in the order of dispatch.
+pub(super) fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result<Vec<Pin>> {
+    if query.statuses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted = Wanted::by_filter(&query.namespace, &query.filter, &query.statuses);
+    let way = way_to(reading, &wanted)?;
+    let mut pins = Vec::new();
+    for range in way.ranges(&wanted) {
+        let statement = range.select("key, status, attempt, since_ms, seq", &wanted);
+        let found = statement.rows(reading.connection, |row| {
+            Ok(Pin {
+                key: row.get(0)?,
+                status: match range.status {
+                    Some(status) => status,
+                    None => row::status(spec::required(row, 1)?)?,
+                },
+                attempt: Attempt(row.get(2)?),
+                since: Timestamp::from_ms(row.get(3)?),
+                seq: Seq(row.get::<_, i64>(4)?.cast_unsigned()),
+            })
+        });
+        pins.append(&mut found?);
+    }
+    pins.sort_unstable_by_key(|pin| pin.key);
+    Ok(pins)
+}
+
+fn way_to(reading: &Reading<'_>, wanted: &Wanted) -> Result<Way> {
+    if let Some(way) = choice::by_id(wanted) {
+        return Ok(way);
+    }
+    let candidates = choice::counted(reading.connection, wanted)?;
+    Ok(choice::cheapest(candidates).map_or(Way::Status, |found| found.way))
+}
+
+/// How a pinned task stood; `None` if nothing of it is left.
+///
+/// Since its pin's moment it may have gone on. What never changes is in its spec; what a suspended one
+/// waited for is in its row if it has not gone on, else in the event that the pin names.
+pub(super) fn resolve(reading: &Reading<'_>, pin: &Pin) -> Result<Option<SnapshotTask>> {
+    let connection = reading.connection;
+    // A spec at hand may be one whose row is gone.
+    let is_left = spec::exists(connection, pin.key)?;
+    let spec = reading.specs.of(connection, pin.key)?.filter(|_| is_left);
+    let Some(spec) = spec else {
+        return Ok(None);
+    };
+    let suspend_payload = match pin.status {
+        Status::Suspended => suspend_payload(reading, pin)?,
+        _ => None,
+    };
+    Ok(Some(SnapshotTask {
+        identity: Arc::clone(&spec.identity),
+        status: pin.status,
+        attempt: pin.attempt,
+        since: pin.since,
+        suspend_payload,
+    }))
+}
+
+fn suspend_payload(reading: &Reading<'_>, pin: &Pin) -> Result<Option<Json>> {
+    let stored = row::by_key(reading.connection, reading.specs, pin.key)?;
+    if let Some(unchanged) = stored.filter(|stored| stored.task.seq == pin.seq) {
+        return Ok(unchanged.task.suspend_payload);
+    }
+    let entry = log::entry(reading, pin.seq)?;
+    Ok(entry.and_then(|entry| match entry.event.kind {
+        EventKind::Suspended { payload, .. } => Some(payload),
+        _ => None,
+    }))
+}
+
+/// The tasks of a thread whose end has not been told, the oldest end first.
+pub(super) fn completions(
+    reading: &Reading<'_>,
+    namespace: &Namespace,
+    thread: &ThreadId,
+    limit: usize,
+) -> Result<Vec<Task>> {
+    let sql = "SELECT key FROM tasks INDEXED BY tasks_untold
+        WHERE is_untold = 1 AND namespace = ? AND thread_id = ? ORDER BY seq LIMIT ?";
+    let mut statement = prepare(reading.connection, sql)?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![namespace.as_str(), thread.as_str(), limit])?;
+    let mut tasks = Vec::new();
+    while let Some(row) = rows.next()? {
+        let stored = row::by_key(reading.connection, reading.specs, row.get(0)?)?;
+        tasks.extend(stored.map(|stored| stored.task));
+    }
+    Ok(tasks)
+}

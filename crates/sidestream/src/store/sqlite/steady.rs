@@ -1,0 +1,100 @@
+//! A clock that does not go back, unless it was wrong.
+//!
+//! The log's times rise with its places, and `created_at` with the order of dispatch; a machine whose
+//! clock is set back a little, as happens daily, must not break that. Time must not stand still
+//! meanwhile either, or no lease would end and no retry come due. So after a small step back the store's
+//! time goes on from where it was, at half speed, until the machine's clock has caught up. A large step
+//! back means that the clock was wrong before: then the store follows it, rather than be wrong for as
+//! long again.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use sidestream_core::Timestamp;
+
+use crate::clock::Clock;
+
+/// How far the clock may be set back without our following, in milliseconds.
+const AHEAD_MS_MAX: i64 = 60_000;
+
+/// A clock that does not go back, unless it was wrong.
+#[derive(Debug)]
+pub(super) struct SteadyClock {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// What the clock showed when it was last looked at.
+    shown_ms: i64,
+    /// How far we are ahead of it.
+    ahead_ms: i64,
+}
+
+impl SteadyClock {
+    /// Goes on from `last`, or from what the clock shows, if that is later.
+    pub(super) fn starting_after(clock: Arc<dyn Clock>, last: Timestamp) -> Self {
+        let shown_ms = clock.now().ms();
+        let ahead_ms = bounded(last.ms().saturating_sub(shown_ms));
+        let state = Mutex::new(State { shown_ms, ahead_ms });
+        Self { clock, state }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        let mut state = self.state.lock();
+        // Read behind the lock: of two readers the later never gets the earlier time.
+        let shown_ms = self.clock.now().ms();
+        let passed_ms = shown_ms.saturating_sub(state.shown_ms);
+        state.shown_ms = shown_ms;
+        let change_ms = if passed_ms < 0 {
+            passed_ms
+        } else {
+            passed_ms / 2
+        };
+        state.ahead_ms = bounded(state.ahead_ms.saturating_sub(change_ms));
+        Timestamp::from_ms(shown_ms.saturating_add(state.ahead_ms))
+    }
+}
+
+/// How far ahead we are, or stay.
+fn bounded(ahead_ms: i64) -> i64 {
+    if ahead_ms > AHEAD_MS_MAX {
+        0
+    } else {
+        ahead_ms.max(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    fn steady(shown_ms: i64, last_ms: i64) -> (ManualClock, SteadyClock) {
+        let clock = ManualClock::starting_at(Timestamp::from_ms(shown_ms));
+        let last = Timestamp::from_ms(last_ms);
+        let steady = SteadyClock::starting_after(Arc::new(clock.clone()), last);
+        (clock, steady)
+    }
+
+    #[test]
+    fn after_a_small_step_back_time_neither_goes_back_nor_stands_still() {
+        let (clock, steady) = steady(1_000, 1_500);
+        assert_eq!(steady.now().ms(), 1_500);
+        clock.advance_ms(-900);
+        assert_eq!(steady.now().ms(), 1_500);
+        clock.advance_ms(1_000);
+        assert_eq!(steady.now().ms(), 2_000);
+        clock.advance_ms(100_000);
+        assert_eq!(steady.now().ms(), 101_100);
+    }
+
+    #[test]
+    fn a_large_step_back_is_followed() {
+        let (clock, steady) = steady(1_000_000, 2_000_000);
+        assert_eq!(steady.now().ms(), 1_000_000);
+        clock.advance_ms(-500_000);
+        assert_eq!(steady.now().ms(), 500_000);
+    }
+}

@@ -1,0 +1,171 @@
+//! What is done when time passes: lost attempts are ended, old tasks removed, old events forgotten.
+
+use std::sync::Arc;
+
+use rusqlite::params;
+use sidestream_core::{Seq, Status, Timestamp};
+
+use super::failure::Result;
+use super::prepare::prepare;
+use super::row::Stored;
+use super::transaction::Transaction;
+use crate::store::{Cleanup, Gone, Prune, Rescue, Rescued};
+
+impl Transaction<'_> {
+    pub(super) fn rescue(&mut self, rescue: &Rescue) -> Result<Rescued> {
+        let overtime_ms = i64::try_from(rescue.overtime_ms).unwrap_or(i64::MAX);
+        let keys = match &rescue.gone {
+            Some(gone) => self.held_by(gone, rescue.limit as usize)?,
+            None => self.overdue(overtime_ms, rescue.limit)?,
+        };
+        let ended = self.end(rescue, keys)?;
+        let next = self.next_to_rescue(overtime_ms)?;
+        Ok(Rescued { ended, next })
+    }
+
+    /// Those whose lease has ended, and those that are over their time by more than is granted.
+    fn overdue(&self, overtime_ms: i64, limit: u32) -> Result<Vec<i64>> {
+        let sql = "SELECT key FROM tasks INDEXED BY tasks_by_lease WHERE lease_until_ms <= ?1
+            UNION SELECT key FROM tasks INDEXED BY tasks_by_deadline WHERE deadline_ms <= ?2
+            ORDER BY key LIMIT ?3";
+        let now = self.now.ms();
+        self.keys(sql, params![now, now.saturating_sub(overtime_ms), limit])
+    }
+
+    /// Those that workers hold who are known to be gone.
+    fn held_by(&self, gone: &Gone, limit: usize) -> Result<Vec<i64>> {
+        let sql = "SELECT key, worker_id FROM tasks INDEXED BY tasks_by_lease
+            WHERE lease_until_ms IS NOT NULL";
+        let mut statement = prepare(self.connection, sql)?;
+        let mut rows = statement.query([])?;
+        let mut keys: Vec<i64> = Vec::new();
+        while let Some(row) = rows.next()? {
+            let worker = super::spec::required(row, 1)?;
+            if worker.starts_with(&gone.prefix) && worker != gone.except.as_str() {
+                keys.push(row.get(0)?);
+            }
+        }
+        keys.sort_unstable();
+        keys.truncate(limit);
+        Ok(keys)
+    }
+
+    fn keys(&self, sql: &str, params: impl rusqlite::Params) -> Result<Vec<i64>> {
+        let mut statement = prepare(self.connection, sql)?;
+        let keys = statement.query_map(params, |row| row.get(0))?;
+        Ok(keys.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Ends attempts, by the rule their retries say. Returns how many.
+    fn end(&mut self, rescue: &Rescue, keys: Vec<i64>) -> Result<u64> {
+        let mut ended = 0;
+        for (key, nth) in keys.into_iter().zip(0..) {
+            let Some(stored) = self.find_by_key(key)? else {
+                continue;
+            };
+            let command = rescue.command_for(&stored.task, nth, self.now);
+            let identity = Arc::clone(stored.task.identity());
+            let done = self.change(Some(stored), &identity.namespace, &identity.id, &command)?;
+            ended += u64::from(done.is_ok());
+        }
+        Ok(ended)
+    }
+
+    fn next_to_rescue(&self, overtime_ms: i64) -> Result<Option<Timestamp>> {
+        let first = |sql: &str| -> Result<Option<i64>> {
+            let mut statement = prepare(self.connection, sql)?;
+            Ok(statement.query_row([], |row| row.get(0))?)
+        };
+        let lease = first(
+            "SELECT min(lease_until_ms) FROM tasks INDEXED BY tasks_by_lease
+                WHERE lease_until_ms IS NOT NULL",
+        )?;
+        let deadline = first(
+            "SELECT min(deadline_ms) FROM tasks INDEXED BY tasks_by_deadline
+                WHERE deadline_ms IS NOT NULL",
+        )?;
+        let overtime = deadline.map(|deadline| deadline.saturating_add(overtime_ms));
+        let next = lease.into_iter().chain(overtime).min();
+        Ok(next.map(Timestamp::from_ms))
+    }
+
+    pub(super) fn cleanup(&mut self, cleanup: &Cleanup) -> Result<u64> {
+        let ends = [
+            (Status::Completed, cleanup.completed_before),
+            (Status::Failed, cleanup.failed_before),
+            (Status::TimedOut, cleanup.failed_before),
+            (Status::Cancelled, cleanup.failed_before),
+        ];
+        let sql = "SELECT key FROM tasks INDEXED BY tasks_to_clean
+            WHERE completed_at_ms IS NOT NULL AND is_external = 0
+                AND status = ? AND is_untold = ? AND completed_at_ms < ?
+            ORDER BY completed_at_ms, key LIMIT ?";
+        let mut removed = 0;
+        for (status, before) in ends {
+            for (is_untold, before) in [(false, before), (true, before.min(cleanup.untold_before))]
+            {
+                let left = u64::from(cleanup.limit).saturating_sub(removed);
+                let left = i64::try_from(left).unwrap_or(i64::MAX);
+                let params = params![status.as_str(), is_untold, before.ms(), left];
+                for key in self.keys(sql, params)? {
+                    if let Some(stored) = self.find_by_key(key)? {
+                        self.remove(&stored)?;
+                        removed += 1;
+                    }
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes a task. Its spec stays as long as an event of it does.
+    pub(super) fn remove(&mut self, stored: &Stored) -> Result<()> {
+        let connection = self.connection;
+        let (key, last) = (stored.key, stored.task.seq);
+        prepare(connection, "DELETE FROM tasks WHERE key = ?")?.execute([key])?;
+        if last <= self.floor {
+            prepare(connection, "DELETE FROM specs WHERE key = ?")?.execute([key])?;
+        } else {
+            prepare(connection, "UPDATE specs SET last_seq = ? WHERE key = ?")?
+                .execute([last.0.cast_signed(), key])?;
+        }
+        let counters = &mut self.memory.counters;
+        counters.count(connection, Some(&stored.task), None)
+    }
+
+    pub(super) fn prune(&mut self, prune: &Prune) -> Result<u64> {
+        let floor = self.prunable(prune)?;
+        let pruned = floor.0 - self.floor.0;
+        if pruned == 0 {
+            return Ok(0);
+        }
+        self.floor = floor;
+        let floor = floor.0.cast_signed();
+        prepare(self.connection, "DELETE FROM events WHERE seq <= ?")?.execute([floor])?;
+        prepare(
+            self.connection,
+            "DELETE FROM specs INDEXED BY specs_to_prune
+                    WHERE last_seq IS NOT NULL AND last_seq <= ?",
+        )?
+        .execute([floor])?;
+        Ok(pruned)
+    }
+
+    /// The last event that may go: of those that are too many or too old, at most as many as asked.
+    fn prunable(&self, prune: &Prune) -> Result<Seq> {
+        let too_many = self.seq.0.saturating_sub(prune.events_max);
+        let sql = "SELECT seq, at_ms FROM events WHERE seq > ? ORDER BY seq LIMIT ?";
+        let mut statement = prepare(self.connection, sql)?;
+        let mut rows = statement.query([self.floor.0.cast_signed(), prune.limit.into()])?;
+        let mut floor = self.floor;
+        while let Some(row) = rows.next()? {
+            let seq = row.get::<_, i64>(0)?.cast_unsigned();
+            let at = Timestamp::from_ms(row.get(1)?);
+            if seq > too_many && at >= prune.before {
+                break;
+            }
+            floor = Seq(seq);
+        }
+        Ok(floor)
+    }
+}
