@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Map, Value, json};
 use sidestream::clock::ManualClock;
@@ -16,7 +17,7 @@ use sidestream::core::record::{
 };
 use sidestream::core::{Json, Namespace, Record, TaskId, Timestamp};
 use sidestream::records::{FailedFilter, RecordFilter, Records};
-use sidestream::store::{MemoryStore, Store};
+use sidestream::store::{MemoryStore, SqliteOptions, SqliteStore, Store};
 
 /// A case that is not run, or not as it stands, and why.
 #[derive(Default)]
@@ -130,6 +131,22 @@ fn an_ended_record_expires() {
 #[tokio::test]
 async fn records_are_kept_as_the_contract_says_in_memory() {
     run(async |clock| Arc::new(MemoryStore::with_clock(Arc::new(clock))) as Arc<dyn Store>).await;
+}
+
+#[tokio::test]
+async fn records_are_kept_as_the_contract_says_in_sqlite() {
+    let root = tempfile::TempDir::new().expect("a directory");
+    let cases = AtomicU32::new(0);
+    run(async |clock| {
+        let case = cases.fetch_add(1, Ordering::Relaxed);
+        let options = SqliteOptions {
+            clock: Arc::new(clock),
+            ..SqliteOptions::default()
+        };
+        let store = SqliteStore::open(root.path().join(case.to_string()), options);
+        Arc::new(store.expect("the store opens")) as Arc<dyn Store>
+    })
+    .await;
 }
 
 /// Runs every case on a store of its own.
