@@ -65,7 +65,7 @@ impl Transaction<'_> {
         let sql = "UPDATE tasks SET queue = 'ready' WHERE key IN (
             SELECT key FROM tasks INDEXED BY tasks_delayed
             WHERE queue = 'delayed' AND tool_name = ? AND due_at_ms <= ?
-            ORDER BY due_at_ms LIMIT +?)";
+            ORDER BY due_at_ms LIMIT ?)";
         let mut statement = prepare(self.connection, sql)?;
         statement.execute(params![tool.as_str(), self.now.ms(), DUE_MAX])?;
         Ok(())
@@ -237,7 +237,7 @@ impl Transaction<'_> {
         let sql = "SELECT priority, due_at_ms, key FROM tasks INDEXED BY tasks_ready
             WHERE queue = 'ready' AND tool_name = ?1 AND namespace = ?2
                 AND ifnull(agent_id, '') = ?3
-            ORDER BY priority DESC, due_at_ms, key LIMIT +?4";
+            ORDER BY priority DESC, due_at_ms, key LIMIT ?4";
         let mut statement = prepare(self.connection, sql)?;
         let agent = lane.agent.as_ref().map_or("", AgentId::as_str);
         let (tool, namespace) = (lane.tool.as_str(), lane.namespace.as_str());

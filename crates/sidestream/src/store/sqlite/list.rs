@@ -111,7 +111,7 @@ impl<'q> Lister<'q> {
         let mut count = 0;
         for range in way.ranges(&only_date) {
             let mut statement = range.select("1", &only_date);
-            statement.then("LIMIT +?", [rows(max)]);
+            statement.then("LIMIT ?", [rows(max)]);
             count += statement.rows(self.reading.connection, |_| Ok(()))?.len() as u64;
         }
         Ok(count)
@@ -162,11 +162,11 @@ impl<'q> Lister<'q> {
         let wanted = query.limit.saturating_add(1);
         let mut left_out = offset;
         if let [only] = statements.as_mut_slice() {
-            only.then("LIMIT +? OFFSET ?", [rows(wanted), rows(offset)]);
+            only.then("LIMIT ? OFFSET ?", [rows(wanted), rows(offset)]);
             left_out = 0;
         } else {
             for statement in &mut statements {
-                statement.then("LIMIT +?", [rows(wanted.saturating_add(offset))]);
+                statement.then("LIMIT ?", [rows(wanted.saturating_add(offset))]);
             }
         }
         let mut places: Vec<Place> = Vec::new();

@@ -37,7 +37,7 @@ pub(super) fn page(reading: &Reading<'_>, epoch: Epoch, query: &LogQuery) -> Res
     match &query.task {
         None => page.read(
             "SELECT seq, task_key, at_ms, code, attempt, body FROM events
-                WHERE seq > ?1 ORDER BY seq LIMIT +?2",
+                WHERE seq > ?1 ORDER BY seq LIMIT ?2",
             |limit| vec![signed(query.after), limit],
         )?,
         Some((namespace, id)) => {
@@ -45,7 +45,7 @@ pub(super) fn page(reading: &Reading<'_>, epoch: Epoch, query: &LogQuery) -> Res
                 page.read(
                     "SELECT seq, task_key, at_ms, code, attempt, body
                         FROM events INDEXED BY events_of_task
-                        WHERE task_key = ?1 AND seq > ?2 ORDER BY seq LIMIT +?3",
+                        WHERE task_key = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
                     |limit| vec![key, signed(query.after), limit],
                 )?;
             }
@@ -86,7 +86,7 @@ fn keys_of(reading: &Reading<'_>, namespace: &Namespace, id: &TaskId) -> Result<
 pub(super) fn entry(reading: &Reading<'_>, seq: Seq) -> Result<Option<LogEntry>> {
     let mut page = Unfinished::new(reading, 1);
     page.read(
-        "SELECT seq, task_key, at_ms, code, attempt, body FROM events WHERE seq = ?1 LIMIT +?2",
+        "SELECT seq, task_key, at_ms, code, attempt, body FROM events WHERE seq = ?1 LIMIT ?2",
         |limit| vec![signed(seq), limit],
     )?;
     Ok(page.entries.pop())

@@ -1,11 +1,10 @@
 //! The one way to a prepared statement, so that a test can look at every one of them.
-//!
-//! A limit is written `LIMIT +?`: SQLite prepares a statement anew for each value bound to a plain
-//! `LIMIT ?`, since it might find a better plan, which cost us an eighth of the writer's time.
 
 use rusqlite::{CachedStatement, Connection};
 
 /// Prepares a statement, or finds it prepared.
+///
+/// Its plan is made once, whatever values are bound later: see `SQLITE_DBCONFIG_ENABLE_QPSG` in `open`.
 pub(super) fn prepare<'c>(
     connection: &'c Connection,
     sql: &str,

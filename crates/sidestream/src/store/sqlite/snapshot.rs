@@ -99,7 +99,7 @@ pub(super) fn completions(
     limit: usize,
 ) -> Result<Vec<Task>> {
     let sql = "SELECT key FROM tasks INDEXED BY tasks_untold
-        WHERE is_untold = 1 AND namespace = ? AND thread_id = ? ORDER BY seq LIMIT +?";
+        WHERE is_untold = 1 AND namespace = ? AND thread_id = ? ORDER BY seq LIMIT ?";
     let mut statement = prepare(reading.connection, sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut rows = statement.query(params![namespace.as_str(), thread.as_str(), limit])?;

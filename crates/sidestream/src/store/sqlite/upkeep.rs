@@ -27,7 +27,7 @@ impl Transaction<'_> {
     fn overdue(&self, overtime_ms: i64, limit: u32) -> Result<Vec<i64>> {
         let sql = "SELECT key FROM tasks INDEXED BY tasks_by_lease WHERE lease_until_ms <= ?1
             UNION SELECT key FROM tasks INDEXED BY tasks_by_deadline WHERE deadline_ms <= ?2
-            ORDER BY key LIMIT +?3";
+            ORDER BY key LIMIT ?3";
         let now = self.now.ms();
         self.keys(sql, params![now, now.saturating_sub(overtime_ms), limit])
     }
@@ -99,7 +99,7 @@ impl Transaction<'_> {
         let sql = "SELECT key FROM tasks INDEXED BY tasks_to_clean
             WHERE completed_at_ms IS NOT NULL AND is_external = 0
                 AND status = ? AND is_untold = ? AND completed_at_ms < ?
-            ORDER BY completed_at_ms, key LIMIT +?";
+            ORDER BY completed_at_ms, key LIMIT ?";
         let mut removed = 0;
         for (status, before) in ends {
             for (is_untold, before) in [(false, before), (true, before.min(cleanup.untold_before))]
@@ -154,7 +154,7 @@ impl Transaction<'_> {
     /// The last event that may go: of those that are too many or too old, at most as many as asked.
     fn prunable(&self, prune: &Prune) -> Result<Seq> {
         let too_many = self.seq.0.saturating_sub(prune.events_max);
-        let sql = "SELECT seq, at_ms FROM events WHERE seq > ? ORDER BY seq LIMIT +?";
+        let sql = "SELECT seq, at_ms FROM events WHERE seq > ? ORDER BY seq LIMIT ?";
         let mut statement = prepare(self.connection, sql)?;
         let mut rows = statement.query([self.floor.0.cast_signed(), prune.limit.into()])?;
         let mut floor = self.floor;
