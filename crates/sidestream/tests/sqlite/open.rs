@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sidestream::clock::ManualClock;
-use sidestream::core::Timestamp;
+use sidestream::core::{Command, Namespace, Seq, Status, TaskId, Timestamp};
 use sidestream::error::{StoreError, StoreErrorKind};
-use sidestream::store::{SqliteOptions, SqliteStore, Store};
+use sidestream::store::{Answer, Request, SqliteOptions, SqliteStore, Store};
 use tempfile::TempDir;
 
-use crate::support::{audit, dispatch_some, files, open};
+use crate::support::{audit, dispatch, dispatch_some, files, open};
 
 fn directory() -> TempDir {
     TempDir::new().expect("a directory")
@@ -183,6 +183,38 @@ async fn a_log_that_does_not_end_where_it_should_is_refused() {
     drop(tampered);
     let refused = open(directory.path()).expect_err("it is refused");
     assert_eq!(refused.kind(), StoreErrorKind::Damaged, "{refused}");
+}
+
+/// What cannot be read fails the batch that meets it, all of it, and nothing else.
+#[tokio::test]
+async fn an_unreadable_row_spoils_its_batch_only() {
+    let directory = closed_store().await;
+    let tampered = rusqlite::Connection::open(database(&directory)).expect("a connection");
+    let sql = "UPDATE tasks SET resume_data = '{' WHERE id = 't1'";
+    assert_eq!(tampered.execute(sql, []).expect("it is changed"), 1);
+    drop(tampered);
+    let store = open(directory.path()).expect("it opens");
+    let cancel = |id: &str| Request::Command {
+        namespace: Namespace::default(),
+        id: TaskId::new(id).expect("a plain id"),
+        command: Command::Cancel,
+    };
+    let fresh = || dispatch("fresh", serde_json::json!({}));
+    let batch = vec![fresh(), cancel("t0"), cancel("t1"), cancel("t2")];
+    let error = store.commit(batch).await.expect_err("t1 cannot be read");
+    assert_eq!(error.kind(), StoreErrorKind::Damaged, "{error}");
+    let committed = store
+        .commit(vec![cancel("t2")])
+        .await
+        .expect("the next one is fine");
+    assert_eq!(
+        committed.entries[0].event.seq,
+        Seq(4),
+        "nothing of the first is left"
+    );
+    let counts = store.counts().await.expect("the counts are read");
+    assert_eq!(counts[&Status::Pending], 3);
+    assert_eq!(counts[&Status::Cancelled], 1);
 }
 
 #[tokio::test]
