@@ -469,6 +469,9 @@ pub struct TaskRecord {
     pub idempotency_key: Option<Arc<str>>,
     /// Its last event.
     pub seq: Seq,
+    /// Of a task kept for an owner elsewhere: its document, as the owner gave it (WIRE part 3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Json>,
 }
 
 impl From<&Task> for TaskRecord {
@@ -508,6 +511,7 @@ impl From<&Task> for TaskRecord {
             worker_id: task.worker_id.clone(),
             idempotency_key: spec.idempotency_key.clone(),
             seq: task.seq,
+            record: task.record.as_ref().map(|kept| kept.document().clone()),
         }
     }
 }

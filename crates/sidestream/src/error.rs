@@ -2,11 +2,12 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 use sidestream_core::{Invalid, Rejection};
 
 /// Why a call of the library did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// A value cannot be accepted: change it.
     #[error(transparent)]
@@ -28,12 +29,12 @@ pub enum Error {
     },
 }
 
-/// What a store could not do.
-#[derive(Debug)]
+/// What a store could not do. Cloning shares it: a failed batch fails all who had a part in it.
+#[derive(Debug, Clone)]
 pub struct StoreError {
     kind: StoreErrorKind,
     message: String,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// What the caller can do about a store's error.
@@ -68,7 +69,7 @@ impl StoreError {
     /// The same error, with what caused it.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 

@@ -24,6 +24,7 @@ use super::{
     LogQuery, Page, PageKey, PageStart, Pin, Request, Rescue, Rescued, Result, Snapshot,
     SnapshotQuery, Store, Told,
 };
+use crate::chance::{self, SystemChance};
 use crate::clock::{Clock, SystemClock};
 
 mod log;
@@ -37,11 +38,12 @@ use queue::Queue;
 /// ```
 /// use sidestream::store::{MemoryStore, Store};
 ///
-/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), sidestream::StoreError> {
 /// let store = MemoryStore::new();
 /// assert_eq!(store.head().await?.seq.0, 0);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// # })
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct MemoryStore {
@@ -67,7 +69,7 @@ impl MemoryStore {
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         Self {
             clock,
-            epoch: random_epoch(),
+            epoch: chance::epoch(&SystemChance),
             is_exclusive: false,
             state: Mutex::default(),
             doorbell: watch::Sender::new(Seq(0)),
@@ -102,13 +104,6 @@ impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn random_epoch() -> Epoch {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).expect("the operating system gives randomness");
-    let name = format!("{:016x}", u64::from_be_bytes(bytes));
-    Epoch::new(&name).expect("hexadecimal digits are letters and digits")
 }
 
 #[async_trait]

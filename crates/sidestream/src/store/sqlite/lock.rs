@@ -81,9 +81,8 @@ fn held(directory: &Path, file: &mut File) -> StoreError {
 
 #[cfg(unix)]
 fn host() -> String {
-    let name = nix::unistd::gethostname().ok();
-    let name = name.and_then(|name| name.into_string().ok());
-    name.unwrap_or_else(|| "this machine".into())
+    let system = rustix::system::uname();
+    system.nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(not(unix))]

@@ -13,6 +13,7 @@ use super::failure::{Failure, at_path};
 use super::prepare::prepare;
 use super::schema::{self, APPLICATION_ID};
 use super::{SqliteOptions, Synchronous};
+use crate::chance::{self, SystemChance};
 use crate::error::{StoreError, StoreErrorKind};
 
 /// Up to this size a database is checked page by page when it is opened, in bytes: that takes some
@@ -127,13 +128,10 @@ fn name_log(connection: &Connection, now: Timestamp) -> Result<(), Failure> {
     if head.is_some() {
         return Ok(());
     }
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| Failure::Bug(format!("the operating system gives no randomness: {e}")))?;
-    let epoch = format!("{:016x}", u64::from_be_bytes(bytes));
+    let epoch = chance::epoch(&SystemChance);
     let sql = "INSERT INTO head (only, epoch, seq, floor, last_key, last_at_ms)
         VALUES (1, ?, 0, 0, 0, ?)";
-    connection.execute(sql, rusqlite::params![epoch, now.ms()])?;
+    connection.execute(sql, rusqlite::params![epoch.as_str(), now.ms()])?;
     Ok(())
 }
 

@@ -1,0 +1,193 @@
+//! Who asks, in which namespace, and whether the role allows it.
+//!
+//! Every handler says in its signature what it needs: [`Reads`], [`Writes`] or [`Administers`]. What it gets
+//! speaks for the caller's namespace only, so that no handler can reach another (E2).
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use sidestream::core::Invalid;
+use sidestream::{Namespace, TaskManager};
+use tokio_util::sync::CancellationToken;
+
+use crate::App;
+use crate::keys::{Grant, Role};
+use crate::origin;
+use crate::params::Params;
+use crate::problem::{Kind, Problem};
+
+/// The header by which a request without a key chooses its namespace.
+pub(crate) const NAMESPACE_HEADER: &str = "sidestream-namespace";
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// Speaks for the caller's namespace; `None` when background tasks are disabled.
+    pub(crate) manager: Option<TaskManager>,
+    pub(crate) namespace: Namespace,
+    pub(crate) role: Role,
+    pub(crate) key_id: Option<Arc<str>>,
+    /// Cancelled when the caller's streams must end.
+    pub(crate) ends: CancellationToken,
+}
+
+impl Caller {
+    /// The manager, for what cannot be done without.
+    pub(crate) fn manager(&self) -> Result<&TaskManager, Problem> {
+        self.manager.as_ref().ok_or_else(|| {
+            Problem::new(
+                Kind::Disabled,
+                "background tasks are disabled on this server",
+            )
+        })
+    }
+
+    /// May the caller do what concerns the whole server?
+    pub(crate) fn is_operator(&self) -> bool {
+        self.role == Role::Admin
+            && (self.key_id.is_none() || self.namespace == Namespace::default())
+    }
+
+    fn may(&self, needed: Role) -> bool {
+        match needed {
+            Role::Read => true,
+            needed => self.role == needed || self.role == Role::Admin,
+        }
+    }
+}
+
+macro_rules! callers {
+    ($($(#[$doc:meta])* $name:ident needs $role:ident;)*) => {
+        $($(#[$doc])*
+        #[derive(Debug)]
+        pub(crate) struct $name(pub(crate) Caller);
+
+        impl std::ops::Deref for $name {
+            type Target = Caller;
+            fn deref(&self) -> &Caller {
+                &self.0
+            }
+        }
+
+        impl<S: Sync> FromRequestParts<S> for $name {
+            type Rejection = Problem;
+            async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+                let caller = parts.extensions.get::<Caller>();
+                let caller = caller.expect("every request is authenticated first").clone();
+                if caller.may(Role::$role) {
+                    return Ok(Self(caller));
+                }
+                let (role, needed) = (caller.role, Role::$role);
+                let detail = format!("the key has the role {role}; this needs {needed} or admin");
+                Err(Problem::new(Kind::Forbidden, detail))
+            }
+        })*
+    };
+}
+
+callers! {
+    /// Someone who may look and watch: any role.
+    Reads needs Read;
+    /// Someone who may dispatch and command tasks.
+    Writes needs Write;
+    /// Someone who may manage keys.
+    Administers needs Admin;
+}
+
+/// Lets nobody in who may not be, and tells the handlers who asks.
+pub(crate) async fn authenticate(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match caller(&app, &request) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn caller(app: &App, request: &Request) -> Result<Caller, Problem> {
+    let mut params = Params::of(request.uri());
+    let key = match bearer(request.headers())? {
+        Some(key) => Some(key.to_owned()),
+        None => params.one("apiKey")?,
+    };
+    let grant = match key {
+        Some(key) => app.keys.grant(&key).ok_or_else(|| {
+            Problem::new(
+                Kind::Unauthorized,
+                "the API key is not valid, or is revoked",
+            )
+        })?,
+        None => {
+            let grant = app.keys.anonymous().ok_or_else(|| {
+                let detail = "an API key is needed: Authorization: Bearer KEY, or ?apiKey=KEY; \
+                              `sidestream keys add` makes one";
+                Problem::new(Kind::Unauthorized, detail)
+            })?;
+            // Who needs no key is everyone on this machine, and so every web page it shows.
+            origin::check_host(&app.config, request)?;
+            grant
+        }
+    };
+    let namespace = namespace(&grant, request.headers(), &mut params)?;
+    let manager = app.manager.as_ref();
+    Ok(Caller {
+        manager: manager.map(|manager| manager.in_namespace(namespace.clone())),
+        namespace,
+        role: grant.role,
+        key_id: grant.key_id,
+        ends: grant.ends,
+    })
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(value) = headers.get(AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or_default();
+    let key = text.split_once(' ').and_then(|(scheme, key)| {
+        let is_bearer = scheme.eq_ignore_ascii_case("bearer");
+        is_bearer.then(|| key.trim())
+    });
+    key.map(Some).ok_or_else(|| {
+        Problem::new(
+            Kind::Unauthorized,
+            "the Authorization header is not of the form: Bearer KEY",
+        )
+    })
+}
+
+/// The namespace is the key's. Only who needs no key may choose one.
+fn namespace(
+    grant: &Grant,
+    headers: &HeaderMap,
+    params: &mut Params,
+) -> Result<Namespace, Problem> {
+    let header = headers.get(NAMESPACE_HEADER);
+    let header = header.map(|value| {
+        let text = std::str::from_utf8(value.as_bytes());
+        text.map_err(|_| Invalid::new("Sidestream-Namespace", "is not UTF-8"))
+    });
+    let asked = match header.transpose()? {
+        Some(text) => Some(text.to_owned()),
+        None => params.one("namespace")?,
+    };
+    let asked = asked.map(Namespace::new).transpose()?;
+    match (&grant.namespace, asked) {
+        (None, asked) => Ok(asked.unwrap_or_default()),
+        (Some(bound), Some(asked)) if asked != *bound => Err(Problem::new(
+            Kind::Forbidden,
+            "the key is bound to another namespace",
+        )),
+        (Some(bound), _) => Ok(bound.clone()),
+    }
+}

@@ -1,0 +1,253 @@
+//! What can go wrong, as a client sees it: problem details (RFC 9457), and one table from kinds of error
+//! to statuses.
+
+use axum::Json as JsonBody;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use sidestream::core::{Invalid, Rejection};
+use sidestream::{Error, StoreError, StoreErrorKind};
+use utoipa::ToSchema;
+
+/// What kind of thing went wrong: named for what the caller can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Invalid,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    Conflict,
+    TooLarge,
+    UriTooLong,
+    UnsupportedMediaType,
+    AtCapacity,
+    Bug,
+    Disabled,
+    Unavailable,
+    Full,
+}
+
+impl Kind {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 15] = [
+        Self::Invalid,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::RequestTimeout,
+        Self::Conflict,
+        Self::TooLarge,
+        Self::UriTooLong,
+        Self::UnsupportedMediaType,
+        Self::AtCapacity,
+        Self::Bug,
+        Self::Disabled,
+        Self::Unavailable,
+        Self::Full,
+    ];
+
+    /// The one table: the status, the word in `type`, and the title.
+    pub(crate) fn row(self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::Invalid => (S::BAD_REQUEST, "invalid", "A value cannot be accepted"),
+            Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized", "A valid API key is needed"),
+            Self::Forbidden => (S::FORBIDDEN, "forbidden", "This is not allowed"),
+            Self::NotFound => (S::NOT_FOUND, "not-found", "There is no such thing"),
+            Self::MethodNotAllowed => (
+                S::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "The method does not fit the route",
+            ),
+            Self::RequestTimeout => (
+                S::REQUEST_TIMEOUT,
+                "request-timeout",
+                "The request took too long to arrive",
+            ),
+            Self::Conflict => (S::CONFLICT, "conflict", "The task does not allow this now"),
+            Self::TooLarge => (S::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
+            Self::UriTooLong => (S::URI_TOO_LONG, "uri-too-long", "The URL is too long"),
+            Self::UnsupportedMediaType => (
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "The body is not JSON",
+            ),
+            Self::AtCapacity => (S::TOO_MANY_REQUESTS, "at-capacity", "No slot is free"),
+            Self::Bug => (S::INTERNAL_SERVER_ERROR, "internal", "A mistake of ours"),
+            Self::Disabled => (
+                S::SERVICE_UNAVAILABLE,
+                "disabled",
+                "Background tasks are disabled",
+            ),
+            Self::Unavailable => (
+                S::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "Not possible now: try again",
+            ),
+            Self::Full => (
+                S::INSUFFICIENT_STORAGE,
+                "storage-full",
+                "There is no room left to store this",
+            ),
+        }
+    }
+}
+
+/// Something that went wrong, with its detail.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    pub(crate) kind: Kind,
+    pub(crate) detail: String,
+    /// The values that cannot be accepted, if that is what is wrong.
+    pub(crate) invalid: Vec<Invalid>,
+}
+
+impl Problem {
+    pub(crate) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            invalid: Vec::new(),
+        }
+    }
+
+    /// Says that there is no such thing.
+    pub(crate) fn not_found(what: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, what)
+    }
+
+    /// Several values that cannot be accepted.
+    pub(crate) fn invalid(invalid: Vec<Invalid>) -> Self {
+        let details: Vec<_> = invalid.iter().map(Invalid::to_string).collect();
+        Self {
+            kind: Kind::Invalid,
+            detail: details.join("; "),
+            invalid,
+        }
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        Self::invalid(vec![invalid])
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Self {
+        let kind = match rejection {
+            Rejection::Invalid(invalid) => return invalid.into(),
+            Rejection::NotFound(_) => Kind::NotFound,
+            Rejection::AtCapacity { .. } => Kind::AtCapacity,
+            Rejection::AlreadyExists
+            | Rejection::AlreadyEnded(_)
+            | Rejection::StaleAttempt { .. }
+            | Rejection::NotSuspended(_)
+            | Rejection::NotPending(_)
+            | Rejection::NotRetryable(_)
+            | Rejection::NotEnded(_)
+            | Rejection::LeaseHeld
+            | Rejection::OwnedElsewhere
+            | Rejection::OwnedHere => Kind::Conflict,
+        };
+        Self::new(kind, rejection.to_string())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let kind = match error.kind() {
+            StoreErrorKind::Full => Kind::Full,
+            StoreErrorKind::Locked
+            | StoreErrorKind::Unavailable
+            | StoreErrorKind::OutcomeUnknown => Kind::Unavailable,
+            StoreErrorKind::NewerVersion | StoreErrorKind::Damaged | StoreErrorKind::Bug => {
+                Kind::Bug
+            }
+        };
+        tracing::error!(%error, kind = ?error.kind(), "the store could not do it");
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Invalid(invalid) => invalid.into(),
+            Error::Rejected(rejection) => rejection.into(),
+            Error::Store(error) => error.into(),
+            error @ (Error::ShutDown | Error::Overloaded { .. }) => {
+                Self::new(Kind::Unavailable, error.to_string())
+            }
+        }
+    }
+}
+
+/// What is wrong, for programs and for people.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProblemDetails {
+    /// Names the kind of problem: `urn:sidestream:problem:` and a word.
+    r#type: String,
+    /// The kind in words.
+    title: String,
+    /// The status of the answer.
+    status: u16,
+    /// What is wrong this time.
+    detail: String,
+    /// The field or parameter that cannot be accepted; the first of `errors`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    field: Option<String>,
+    /// Every field or parameter that cannot be accepted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(inline, required = false)]
+    errors: Vec<FieldError>,
+}
+
+/// A field or parameter that cannot be accepted.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FieldError {
+    /// Which.
+    field: String,
+    /// Why not.
+    detail: String,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, word, title) = self.kind.row();
+        let errors = self.invalid.iter().map(|invalid| FieldError {
+            field: invalid.field.clone(),
+            detail: invalid.to_string(),
+        });
+        let body = ProblemDetails {
+            r#type: format!("urn:sidestream:problem:{word}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: self.detail.clone(),
+            field: self.invalid.first().map(|invalid| invalid.field.clone()),
+            errors: errors.collect(),
+        };
+        let mut response = (status, JsonBody(body)).into_response();
+        let headers = response.headers_mut();
+        let json = HeaderValue::from_static("application/problem+json");
+        headers.insert(CONTENT_TYPE, json);
+        match self.kind {
+            Kind::Unauthorized => {
+                let scheme = HeaderValue::from_static("Bearer realm=\"sidestream\"");
+                headers.insert(WWW_AUTHENTICATE, scheme);
+            }
+            Kind::AtCapacity | Kind::Unavailable => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        // For routes that must say it in words of their own: see `compat`.
+        response.extensions_mut().insert(self);
+        response
+    }
+}

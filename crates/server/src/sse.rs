@@ -1,0 +1,179 @@
+//! A stream of chunks as server-sent events.
+//!
+//! Written by hand, because a chunk is serialised once for all who watch: a frame is nothing but their
+//! texts, put together. Everything that is ready goes out in one frame, and nothing is read ahead of the
+//! client: while its socket is full, the stream is not asked.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::io;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::Stream;
+use futures::stream::unfold;
+use sidestream::core::Invalid;
+use sidestream::{ChunkStream, Cursor, Start, StreamItem, StreamOptions};
+
+use crate::App;
+use crate::auth::Caller;
+use crate::params::Params;
+use crate::problem::Problem;
+
+/// A frame that has reached this size is sent before it grows further.
+const FRAME_BYTES: usize = 64 << 10;
+/// What comes first: how soon to reconnect, in milliseconds, and a comment. A body that stays mute until
+/// the first event makes `fetch` and `EventSource` hang.
+const PREAMBLE: &str = "retry: 1000\n\n: open\n\n";
+/// Says only that the stream is alive.
+const COMMENT: &str = ": keep-alive\n\n";
+
+/// Where a client wants to go on: what it saw last, or else what its URL says. The header wins, because
+/// a browser that reconnects sends it with the URL of long ago.
+pub(crate) fn start(headers: &HeaderMap, params: &mut Params) -> Result<Option<Cursor>, Invalid> {
+    let after = params.parsed::<Cursor>("after")?;
+    let Some(value) = headers.get("last-event-id").filter(|v| !v.is_empty()) else {
+        return Ok(after);
+    };
+    let cursor = value.to_str().ok().and_then(|text| text.parse().ok());
+    let problem = "is neither EPOCH-SEQ nor a number";
+    let cursor = cursor.ok_or_else(|| Invalid::new("Last-Event-ID", problem))?;
+    Ok(Some(cursor))
+}
+
+/// Opens a stream and answers with it.
+pub(crate) async fn respond(
+    app: &Arc<App>,
+    caller: &Caller,
+    options: StreamOptions,
+) -> Result<Response, Problem> {
+    let ends = caller.ends.child_token();
+    let Some(manager) = &caller.manager else {
+        return Ok(response(Body::from_stream(silence(Arc::clone(app), ends))));
+    };
+    let seen = match &options.start {
+        Start::After(cursor) => Some(cursor.clone()),
+        Start::Now => None,
+    };
+    let options = StreamOptions {
+        cancel: Some(ends),
+        keep_alive: Some(app.config.limits.keep_alive),
+        ..options
+    };
+    let writer = Writer {
+        stream: manager.stream(options).await?,
+        pending: VecDeque::new(),
+        seen,
+        open: app.metrics.stream_opened(),
+        has_begun: false,
+    };
+    Ok(response(Body::from_stream(writer.frames())))
+}
+
+fn response(body: Body) -> Response {
+    let headers = [
+        (CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (
+            HeaderName::from_static("x-accel-buffering"),
+            HeaderValue::from_static("no"),
+        ),
+    ];
+    (headers, body).into_response()
+}
+
+/// What there is to watch where background tasks are disabled.
+fn silence(
+    app: Arc<App>,
+    ends: tokio_util::sync::CancellationToken,
+) -> impl Stream<Item = Result<Bytes, Infallible>> {
+    let open = app.metrics.stream_opened();
+    unfold((PREAMBLE, open), move |(text, open)| {
+        let (ends, pause) = (ends.clone(), app.config.limits.keep_alive);
+        async move {
+            if text == COMMENT {
+                let pause = tokio::time::sleep(pause);
+                ends.run_until_cancelled(pause).await?;
+            }
+            Some((Ok(Bytes::from_static(text.as_bytes())), (COMMENT, open)))
+        }
+    })
+}
+
+/// Writes one client's stream.
+struct Writer {
+    stream: ChunkStream,
+    /// Read, but not yet written: more than one frame was ready.
+    pending: VecDeque<StreamItem>,
+    /// The client's cursor.
+    seen: Option<Cursor>,
+    open: crate::metrics::OpenStream,
+    has_begun: bool,
+}
+
+impl Writer {
+    fn frames(self) -> impl Stream<Item = io::Result<Bytes>> {
+        unfold(Some(self), |writer| async move {
+            let mut writer = writer?;
+            match writer.frame().await? {
+                Ok(frame) => Some((Ok(frame), Some(writer))),
+                Err(error) => {
+                    // The body breaks off, so that the client does not take it for the end.
+                    tracing::warn!(%error, "a stream breaks off: the store cannot be read");
+                    Some((Err(io::Error::other(error)), None))
+                }
+            }
+        })
+    }
+
+    /// All that is ready, up to a frame's size; `None` at the end.
+    async fn frame(&mut self) -> Option<Result<Bytes, sidestream::StoreError>> {
+        if !self.has_begun {
+            self.has_begun = true;
+            return Some(Ok(Bytes::from_static(PREAMBLE.as_bytes())));
+        }
+        if self.pending.is_empty() {
+            match self.stream.next_batch().await? {
+                Ok(items) => self.pending = items.into(),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let mut frame = String::new();
+        let mut chunks = 0;
+        while frame.len() < FRAME_BYTES
+            && let Some(item) = self.pending.pop_front()
+        {
+            chunks += u64::from(item.chunk.is_some());
+            self.write(&mut frame, item);
+        }
+        self.open.sent(chunks, frame.len());
+        Some(Ok(frame.into()))
+    }
+
+    fn write(&mut self, frame: &mut String, item: StreamItem) {
+        let StreamItem { chunk, cursor } = item;
+        let has_moved = cursor.is_some() && cursor != self.seen;
+        if let Some(cursor) = &cursor
+            && (has_moved || chunk.is_some())
+        {
+            writeln!(frame, "id: {cursor}").expect("a text grows without error");
+        }
+        match chunk {
+            Some(chunk) => {
+                frame.push_str("data: ");
+                frame.push_str(chunk.json());
+                frame.push_str("\n\n");
+            }
+            None if has_moved => frame.push('\n'),
+            None => frame.push_str(COMMENT),
+        }
+        if cursor.is_some() {
+            self.seen = cursor;
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The server over real sockets, on the memory store.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod client;
+mod host;
+
+mod completions;
+mod listing;
+mod records;
+mod tasks;
+
+mod streams;

@@ -1,0 +1,127 @@
+//! Forgets what is older than its retention: ended tasks, and the beginning of the log (R7).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::store::{Answer, Cleanup, Prune, Request, Store};
+use crate::writer::Writer;
+
+/// So many rows at most go in one transaction, so that nobody waits long for it.
+const LIMIT: u32 = 2_000;
+
+/// How long things are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Completed tasks: 1 hour.
+    pub completed: Duration,
+    /// Failed, timed-out and cancelled tasks: 24 hours.
+    pub failed: Duration,
+    /// Ended tasks of a thread whose end nobody has acknowledged (R6): at least 24 hours.
+    pub untold: Duration,
+    /// Events: 24 hours. A cursor older than this gets `stream-reset`.
+    pub log: Duration,
+    /// No more events than this, whatever their age: 10 million.
+    pub log_events_max: u64,
+    /// How often all this is looked at: every minute.
+    pub every: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const HOUR: Duration = Duration::from_secs(60 * 60);
+        Self {
+            completed: HOUR,
+            failed: 24 * HOUR,
+            untold: 24 * HOUR,
+            log: 24 * HOUR,
+            log_events_max: 10_000_000,
+            every: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a cleanup removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cleaned {
+    /// So many tasks.
+    pub tasks: u64,
+    /// So many events.
+    pub events: u64,
+}
+
+/// Removes what is too old.
+#[derive(Debug, Clone)]
+pub(crate) struct Pruner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) writer: Writer,
+    pub(crate) retention: Retention,
+}
+
+impl Pruner {
+    /// Removes what is too old, again and again, until dropped.
+    pub(crate) async fn run(self) {
+        loop {
+            tokio::time::sleep(self.retention.every).await;
+            match self.clean().await {
+                Ok(Cleaned {
+                    tasks: 0,
+                    events: 0,
+                }) => {}
+                Ok(cleaned) => {
+                    tracing::debug!(tasks = cleaned.tasks, events = cleaned.events, "cleaned up");
+                }
+                Err(Error::ShutDown) => return,
+                Err(error) => tracing::warn!(%error, "not cleaned up"),
+            }
+        }
+    }
+
+    /// Removes what is too old now, in slices.
+    pub(crate) async fn clean(&self) -> Result<Cleaned, Error> {
+        let mut cleaned = Cleaned::default();
+        loop {
+            let removed = self.remove_tasks().await?;
+            cleaned.tasks += removed;
+            if removed < u64::from(LIMIT) {
+                break;
+            }
+        }
+        loop {
+            let pruned = self.prune_log().await?;
+            cleaned.events += pruned;
+            if pruned < u64::from(LIMIT) {
+                return Ok(cleaned);
+            }
+        }
+    }
+
+    async fn remove_tasks(&self) -> Result<u64, Error> {
+        let now = self.store.now();
+        let ago = |d: Duration| now.plus_ms(-i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
+        let cleanup = Cleanup {
+            completed_before: ago(self.retention.completed),
+            failed_before: ago(self.retention.failed),
+            untold_before: ago(self.retention.untold),
+            limit: LIMIT,
+        };
+        match self.writer.submit(Request::Cleanup(cleanup)).await? {
+            Answer::Removed(removed) => Ok(removed),
+            other => unreachable!("a cleanup is answered as one: {other:?}"),
+        }
+    }
+
+    async fn prune_log(&self) -> Result<u64, Error> {
+        let now = self.store.now();
+        let age_ms = i64::try_from(self.retention.log.as_millis()).unwrap_or(i64::MAX);
+        let prune = Prune {
+            before: now.plus_ms(-age_ms),
+            events_max: self.retention.log_events_max,
+            limit: LIMIT,
+        };
+        match self.writer.submit(Request::Prune(prune)).await? {
+            Answer::Pruned(pruned) => Ok(pruned),
+            other => unreachable!("a pruning is answered as one: {other:?}"),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Puts a manager together, and starts it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use sidestream_core::{Invalid, Namespace, Task, WorkerId};
+use tokio_util::sync::CancellationToken;
+
+use crate::chance::{Chance, SystemChance};
+use crate::error::Error;
+use crate::manager::callbacks::{Callbacks, Ended};
+use crate::manager::config::{Config, check, limits};
+use crate::manager::{Inner, LOCAL_WORKER, TaskManager, stats};
+use crate::store::Store;
+use crate::stream::Source;
+use crate::stream::ring::Ring;
+use crate::stream::tail::{Observer, Tail};
+use crate::worker::handler::Tool;
+use crate::worker::{RunningTasks, Spawner};
+use crate::writer::Writer;
+
+/// What a manager is made of. See [`TaskManager::builder`].
+#[must_use = "nothing runs until it is started"]
+#[derive(Debug)]
+pub struct Builder {
+    store: Arc<dyn Store>,
+    tools: Vec<Tool>,
+    config: Config,
+    callbacks: Callbacks,
+    chance: Arc<dyn Chance>,
+}
+
+impl Builder {
+    pub(super) fn on(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            tools: Vec::new(),
+            config: Config::default(),
+            callbacks: Callbacks::default(),
+            chance: Arc::new(SystemChance),
+        }
+    }
+
+    /// Adds a tool.
+    pub fn tool(mut self, tool: Tool) -> Self {
+        self.tools.push(tool);
+        self
+    }
+
+    /// Adds tools.
+    pub fn tools(mut self, tools: impl IntoIterator<Item = Tool>) -> Self {
+        self.tools.extend(tools);
+        self
+    }
+
+    /// Sets how the manager works.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Calls this for each task that completes by a commit of this process.
+    ///
+    /// Callbacks are a convenience: one is called at most once, and not at all if the process dies
+    /// first. What must not be missed is read from [`TaskManager::completions`]. A callback that
+    /// panics harms nobody.
+    pub fn on_completed<F>(mut self, call: impl Fn(Task) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.callbacks.add(Ended::Completed, call);
+        self
+    }
+
+    /// Calls this for each task that fails or times out; otherwise as [`Builder::on_completed`].
+    pub fn on_failed<F>(mut self, call: impl Fn(Task) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.callbacks.add(Ended::Failed, call);
+        self
+    }
+
+    /// Calls this for each task that is cancelled; otherwise as [`Builder::on_completed`].
+    pub fn on_cancelled<F>(mut self, call: impl Fn(Task) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.callbacks.add(Ended::Cancelled, call);
+        self
+    }
+
+    /// Draws random numbers from somewhere else: for simulations.
+    pub fn chance(mut self, chance: Arc<dyn Chance>) -> Self {
+        self.chance = chance;
+        self
+    }
+
+    /// Starts the manager, on the runtime of the caller.
+    ///
+    /// What a former process of an exclusive store left running is ended first, by the rule its
+    /// retries say (R2).
+    ///
+    /// # Errors
+    /// When a tool or a setting cannot be accepted, or the store cannot be used.
+    pub async fn start(self) -> Result<TaskManager, Error> {
+        check(&self.config)?;
+        let mut tools = BTreeMap::new();
+        for tool in self.tools {
+            let name = tool.checked_name()?;
+            if tools.insert(name, tool.clone()).is_some() {
+                let problem = format!("{:?} is registered twice", tool.name);
+                return Err(Invalid::new("tool", problem).into());
+            }
+        }
+        let (store, config, chance) = (self.store, self.config, self.chance);
+        let spawner = Spawner::default();
+        let running = Arc::<RunningTasks>::default();
+        let stats = Arc::<stats::Counters>::default();
+        let callbacks = self
+            .callbacks
+            .into_observer(Arc::clone(&store), spawner.clone());
+        let observers: Vec<Arc<dyn Observer>> = vec![
+            Arc::clone(&running) as _,
+            Arc::clone(&stats) as _,
+            callbacks,
+        ];
+        let head = store.head().await?;
+        let ring = Arc::new(Ring::new(head.seq, config.ring));
+        let tail = Arc::new(Tail::new(Arc::clone(&store), Arc::clone(&ring), observers));
+        let (writer, writer_loop) = Writer::new(Arc::clone(&store), Arc::clone(&tail));
+        spawner.spawn(writer_loop.run());
+
+        let instance = chance.next();
+        let worker = WorkerId::new(format!("{LOCAL_WORKER}{instance:016x}"))?;
+        let limits = Arc::new(limits(&config, &tools));
+        let inner = Inner {
+            stop_work: CancellationToken::new(),
+            claims_no_more: CancellationToken::new(),
+            source: Source {
+                store,
+                ring,
+                shutdown: CancellationToken::new(),
+                open: Arc::default(),
+            },
+            writer,
+            worker,
+            limits,
+            tools,
+            config,
+            chance,
+            spawner,
+            running,
+            stats,
+        };
+        inner.start(tail, head.epoch).await?;
+        Ok(TaskManager {
+            inner: Arc::new(inner),
+            namespace: Namespace::default(),
+        })
+    }
+}

@@ -1,0 +1,541 @@
+//! A watcher's view of the log: how things stand at one moment, then what happens, in order (S1–S8).
+//!
+//! A stream is a place in the log and a filter. It *pulls*: from the snapshot, then from the ring of
+//! recent chunks, or from the log itself where the ring no longer reaches. Nothing is pushed at it, so
+//! history and news take one path, nothing is seen twice, and a slow reader loses nothing and costs
+//! nobody else anything.
+//!
+//! Read [`Reader::read_on`] first: it is the whole story.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::Stream;
+use futures::future::BoxFuture;
+use sidestream_core::{Chunk, Cursor, Epoch, Filter, Namespace, Seq, Status};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::StoreError;
+use crate::store::{Head, LogQuery, Pin as TaskPin, SnapshotQuery, Store};
+use crate::stream::ring::{Found, Ring, Watcher};
+
+pub(crate) mod ring;
+pub(crate) mod tail;
+
+pub use ring::RingLimits;
+
+/// So many chunks at most come at a time.
+const BATCH: usize = 512;
+/// So many tasks of a snapshot are read at a time.
+const SNAPSHOT_PAGE: usize = 256;
+
+/// What to stream, and from where.
+#[derive(Debug, Clone, Default)]
+pub struct StreamOptions {
+    /// Which tasks and chunks.
+    pub filter: Filter,
+    /// Where it begins.
+    pub start: Start,
+    /// Which tasks a snapshot shows, at the beginning or after a reset.
+    pub snapshot: SnapshotKind,
+    /// Ends the stream when cancelled.
+    pub cancel: Option<CancellationToken>,
+    /// Ends the stream when the one task that the filter names has ended and all is told.
+    pub ends_with_task: bool,
+    /// After so long without an item, an item that is only a cursor: where the log has got to, so that
+    /// resuming after a quiet hour does not fall out of retention (S7).
+    pub keep_alive: Option<Duration>,
+}
+
+/// Where a stream begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With a snapshot of how things stand now.
+    #[default]
+    Now,
+    /// With what followed this place.
+    After(Cursor),
+}
+
+/// Which tasks a snapshot shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SnapshotKind {
+    /// The running ones.
+    #[default]
+    Running,
+    /// The pending, running and suspended ones.
+    Active,
+    /// None: only news.
+    None,
+}
+
+impl SnapshotKind {
+    fn statuses(self) -> &'static [Status] {
+        match self {
+            Self::Running => &[Status::Running],
+            Self::Active => &[Status::Pending, Status::Running, Status::Suspended],
+            Self::None => &[],
+        }
+    }
+}
+
+/// One thing that a stream brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamItem {
+    /// What happened, or how a task stands; `None` at the end of a snapshot and in a keep-alive, which
+    /// only move the cursor.
+    pub chunk: Option<Arc<Chunk>>,
+    /// Where to resume after this item; `None` within a snapshot, which cannot be resumed.
+    pub cursor: Option<Cursor>,
+}
+
+/// What streams of one process share.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) ring: Arc<Ring>,
+    pub(crate) shutdown: CancellationToken,
+    /// How many streams are open.
+    pub(crate) open: Arc<AtomicUsize>,
+}
+
+/// A stream that counts as open as long as this exists.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn among(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Relaxed);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Source {
+    /// Opens a stream: its moment, or its place, is fixed when this returns.
+    pub(crate) async fn open(
+        &self,
+        namespace: Namespace,
+        options: StreamOptions,
+    ) -> Result<ChunkStream, StoreError> {
+        // Registered before anything is read: what happens from now on is noted under the key.
+        let watcher = self.ring.watch(&namespace, options.filter.clone());
+        let mut reader = Reader {
+            source: self.clone(),
+            namespace,
+            cancel: options.cancel.clone().unwrap_or_default(),
+            options,
+            watcher,
+            _counted: Counted::among(&self.open),
+            phase: Phase::Opening,
+            is_end_possible: true,
+            last_item_at: Instant::now(),
+        };
+        let ready = reader.open().await?;
+        Ok(ChunkStream {
+            ready: ready.into(),
+            cursor: None,
+            state: State::Idle(Box::new(reader)),
+        })
+    }
+}
+
+/// A live feed of chunks: a [`Stream`] that never ends by itself, unless asked to end with its task.
+///
+/// Dropping it, or cancelling its token, frees everything it holds at once (S5).
+#[must_use = "a stream does nothing unless it is polled"]
+pub struct ChunkStream {
+    ready: VecDeque<StreamItem>,
+    cursor: Option<Cursor>,
+    state: State,
+}
+
+enum State {
+    Idle(Box<Reader>),
+    Reading(BoxFuture<'static, (Box<Reader>, Step)>),
+    Ended,
+}
+
+/// What one reading came to: items, perhaps none; or the end.
+type Step = Result<Option<Vec<StreamItem>>, StoreError>;
+
+impl ChunkStream {
+    /// The next item; `None` when the stream has ended.
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be read. The stream can be asked again, and goes on where it was.
+    pub async fn next(&mut self) -> Option<Result<StreamItem, StoreError>> {
+        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+
+    /// All items that are ready, at least one; `None` when the stream has ended. For those who write
+    /// them out together.
+    ///
+    /// Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// As [`ChunkStream::next`].
+    pub async fn next_batch(&mut self) -> Option<Result<Vec<StreamItem>, StoreError>> {
+        std::future::poll_fn(|cx| {
+            Poll::Ready(match ready!(self.poll_ready(cx)) {
+                Some(Ok(())) => {
+                    let items: Vec<_> = self.ready.drain(..).collect();
+                    self.advance(items.last());
+                    Some(Ok(items))
+                }
+                Some(Err(error)) => Some(Err(error)),
+                None => None,
+            })
+        })
+        .await
+    }
+
+    /// Where to resume: everything up to here has been handed out, or did not match (S7). `None`
+    /// until a snapshot at the beginning is complete.
+    #[must_use]
+    pub fn cursor(&self) -> Option<&Cursor> {
+        self.cursor.as_ref()
+    }
+
+    fn advance(&mut self, last: Option<&StreamItem>) {
+        if let Some(cursor) = last.and_then(|item| item.cursor.clone()) {
+            self.cursor = Some(cursor);
+        }
+    }
+
+    /// Ready when `self.ready` has an item, or the stream has ended or failed.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), StoreError>>> {
+        loop {
+            if !self.ready.is_empty() {
+                return Poll::Ready(Some(Ok(())));
+            }
+            match std::mem::replace(&mut self.state, State::Ended) {
+                State::Ended => return Poll::Ready(None),
+                State::Idle(reader) => self.state = State::Reading(reader.read()),
+                State::Reading(mut reading) => {
+                    let Poll::Ready((reader, step)) = reading.as_mut().poll(cx) else {
+                        self.state = State::Reading(reading);
+                        return Poll::Pending;
+                    };
+                    match step {
+                        Ok(None) => return Poll::Ready(None),
+                        Ok(Some(items)) => {
+                            self.state = State::Idle(reader);
+                            self.ready.extend(items);
+                        }
+                        Err(error) => {
+                            self.state = State::Idle(reader);
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Stream for ChunkStream {
+    type Item = Result<StreamItem, StoreError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(match ready!(self.poll_ready(cx)) {
+            Some(Ok(())) => {
+                let item = self.ready.pop_front();
+                self.advance(item.as_ref());
+                item.map(Ok)
+            }
+            Some(Err(error)) => Some(Err(error)),
+            None => None,
+        })
+    }
+}
+
+impl fmt::Debug for ChunkStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChunkStream")
+            .field("cursor", &self.cursor)
+            .field("ready", &self.ready.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who reads, and how far it has come.
+struct Reader {
+    source: Source,
+    namespace: Namespace,
+    options: StreamOptions,
+    cancel: CancellationToken,
+    watcher: Watcher,
+    _counted: Counted,
+    phase: Phase,
+    /// May the one task have ended, so that it is worth a look? Only for a stream that ends with it.
+    is_end_possible: bool,
+    last_item_at: Instant,
+}
+
+/// Where in its story a stream is.
+#[derive(Clone)]
+enum Phase {
+    /// Nothing is read yet.
+    Opening,
+    /// Shows how things stood at `at`; `shown` of the tasks are.
+    Snapshot {
+        at: Place,
+        pins: Arc<[TaskPin]>,
+        shown: usize,
+    },
+    /// Everything up to here has been seen.
+    News(Place),
+}
+
+/// A place in a named log.
+#[derive(Debug, Clone)]
+struct Place {
+    epoch: Epoch,
+    seq: Seq,
+}
+
+impl Place {
+    fn at_end_of(head: Head) -> Self {
+        Self {
+            epoch: head.epoch,
+            seq: head.seq,
+        }
+    }
+
+    fn cursor(&self) -> Cursor {
+        Cursor::new(self.epoch.clone(), self.seq)
+    }
+}
+
+impl Reader {
+    fn read(mut self: Box<Self>) -> BoxFuture<'static, (Box<Self>, Step)> {
+        Box::pin(async move {
+            let (cancel, shutdown) = (self.cancel.clone(), self.source.shutdown.clone());
+            let step = tokio::select! {
+                biased;
+                () = cancel.cancelled() => Ok(None),
+                () = shutdown.cancelled() => Ok(None),
+                step = self.read_until_items() => step,
+            };
+            self.last_item_at = Instant::now();
+            (self, step)
+        })
+    }
+
+    async fn read_until_items(&mut self) -> Step {
+        loop {
+            // A walk through thousands of chunks that do not match must let others have their turn.
+            tokio::task::consume_budget().await;
+            let items = self.read_on().await?;
+            if items.as_ref().is_none_or(|items| !items.is_empty()) {
+                return Ok(items);
+            }
+            if let Some(item) = self.keep_alive_due() {
+                return Ok(Some(vec![item]));
+            }
+        }
+    }
+
+    /// One step of the story: what comes next, perhaps nothing yet; `None` at the end.
+    async fn read_on(&mut self) -> Step {
+        match self.phase.clone() {
+            Phase::Opening => unreachable!("opened before it is read"),
+            Phase::Snapshot { at, pins, shown } => self.show_snapshot(at, &pins, shown).await,
+            Phase::News(place) => match self.watcher.read(place.seq, BATCH) {
+                Found::Behind => self.read_log(place).await,
+                Found::Chunks { chunks, through } if through > place.seq => {
+                    Ok(Some(self.hand_out(&place.epoch, chunks, through)))
+                }
+                Found::Chunks { .. } => self.wait(place).await,
+            },
+        }
+    }
+
+    async fn open(&mut self) -> Result<Vec<StreamItem>, StoreError> {
+        let Start::After(cursor) = &self.options.start else {
+            self.take_snapshot().await?;
+            return Ok(Vec::new());
+        };
+        let head = self.source.store.head().await?;
+        if let Some(reason) = why_not(cursor, &head) {
+            return self.reset(reason, &head).await;
+        }
+        self.phase = Phase::News(Place {
+            epoch: head.epoch,
+            seq: cursor.seq,
+        });
+        Ok(Vec::new())
+    }
+
+    /// One moment: the rows that match, and the place in the log that they are the state after (S1).
+    async fn take_snapshot(&mut self) -> Result<(), StoreError> {
+        if self.options.snapshot == SnapshotKind::None {
+            let head = self.source.store.head().await?;
+            self.phase = Phase::Snapshot {
+                at: Place::at_end_of(head),
+                pins: Arc::new([]),
+                shown: 0,
+            };
+            return Ok(());
+        }
+        let query = SnapshotQuery {
+            namespace: self.namespace.clone(),
+            filter: self.watcher.filter().clone(),
+            statuses: self.options.snapshot.statuses().to_vec(),
+        };
+        let snapshot = self.source.store.snapshot(&query).await?;
+        self.phase = Phase::Snapshot {
+            at: Place::at_end_of(snapshot.head),
+            pins: snapshot.pins.into(),
+            shown: 0,
+        };
+        Ok(())
+    }
+
+    async fn show_snapshot(&mut self, at: Place, pins: &Arc<[TaskPin]>, shown: usize) -> Step {
+        let end = pins.len().min(shown + SNAPSHOT_PAGE);
+        let tasks = self.source.store.resolve(&pins[shown..end]).await?;
+        let wanted = |chunk: &Chunk| self.watcher.filter().matches_type(chunk.chunk_type);
+        let chunks = tasks.iter().filter_map(Chunk::of_snapshot).filter(wanted);
+        let mut items: Vec<_> = chunks
+            .map(|chunk| StreamItem {
+                chunk: Some(Arc::new(chunk)),
+                cursor: None,
+            })
+            .collect();
+        if end < pins.len() {
+            let pins = Arc::clone(pins);
+            self.phase = Phase::Snapshot {
+                at,
+                pins,
+                shown: end,
+            };
+        } else {
+            items.push(StreamItem {
+                chunk: None,
+                cursor: Some(at.cursor()),
+            });
+            self.phase = Phase::News(at);
+        }
+        Ok(Some(items))
+    }
+
+    /// The ring no longer reaches back to here: the log does, or else the stream begins anew (S3).
+    async fn read_log(&mut self, place: Place) -> Step {
+        let filter = self.watcher.filter();
+        let task = filter.task_id.clone();
+        let query = LogQuery {
+            after: place.seq,
+            limit: BATCH,
+            task: task.map(|id| (self.namespace.clone(), id)),
+        };
+        let page = self.source.store.log(&query).await?;
+        if let Some(reason) = why_not(&place.cursor(), &page.head) {
+            return self.reset(reason, &page.head).await.map(Some);
+        }
+        let chunks = page.entries.iter().map(Chunk::of_entry).map(Arc::new);
+        let chunks = chunks.filter(|chunk| self.watcher.wants(chunk)).collect();
+        Ok(Some(self.hand_out(&place.epoch, chunks, page.through)))
+    }
+
+    /// Says that the cursor cannot be honoured, and begins anew.
+    async fn reset(&mut self, reason: &str, head: &Head) -> Result<Vec<StreamItem>, StoreError> {
+        let oldest = Cursor::new(head.epoch.clone(), head.floor).to_string();
+        self.take_snapshot().await?;
+        Ok(vec![StreamItem {
+            chunk: Some(Arc::new(Chunk::stream_reset(reason, &oldest))),
+            cursor: None,
+        }])
+    }
+
+    fn hand_out(
+        &mut self,
+        epoch: &Epoch,
+        chunks: Vec<Arc<Chunk>>,
+        through: Seq,
+    ) -> Vec<StreamItem> {
+        let has_end = |chunk: &Arc<Chunk>| chunk.chunk_type.is_terminal();
+        self.is_end_possible |= chunks.iter().any(has_end);
+        let seq = through;
+        let epoch = epoch.clone();
+        let items = chunks.into_iter().map(|chunk| {
+            let seq = chunk.seq.expect("a chunk of the log has its place");
+            StreamItem {
+                chunk: Some(chunk),
+                cursor: Some(Cursor::new(epoch.clone(), seq)),
+            }
+        });
+        let items = items.collect();
+        self.phase = Phase::News(Place { epoch, seq });
+        items
+    }
+
+    /// Nothing is new: waits for the bell, for the keep-alive, or sees that all is told.
+    async fn wait(&mut self, place: Place) -> Step {
+        if self.options.ends_with_task && std::mem::take(&mut self.is_end_possible) {
+            return self.end_if_told(place).await;
+        }
+        let keep_alive = self.options.keep_alive.map(|d| self.last_item_at + d);
+        let due = async {
+            match keep_alive {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.watcher.wait(place.seq) => {}
+            () = due => {}
+        }
+        Ok(Some(Vec::new()))
+    }
+
+    /// Ends the stream when its task has ended, or is gone, and every event of it has been told.
+    async fn end_if_told(&mut self, place: Place) -> Step {
+        let Some(id) = self.watcher.filter().task_id.clone() else {
+            return Ok(Some(Vec::new()));
+        };
+        let task = self.source.store.get(&self.namespace, &id).await?;
+        let is_told = task.is_none_or(|t| t.status.is_terminal() && t.seq <= place.seq);
+        Ok((!is_told).then(Vec::new))
+    }
+
+    fn keep_alive_due(&mut self) -> Option<StreamItem> {
+        let Phase::News(place) = &self.phase else {
+            return None;
+        };
+        let due = self.last_item_at + self.options.keep_alive?;
+        (Instant::now() >= due).then(|| StreamItem {
+            chunk: None,
+            cursor: Some(place.cursor()),
+        })
+    }
+}
+
+/// Why a cursor cannot be honoured, if it cannot.
+fn why_not(cursor: &Cursor, head: &Head) -> Option<&'static str> {
+    let is_other = |epoch: &Epoch| *epoch != head.epoch;
+    if cursor.epoch.as_ref().is_some_and(is_other) {
+        return Some("the cursor belongs to another log");
+    }
+    if cursor.seq > head.seq {
+        return Some("the cursor is ahead of the log");
+    }
+    if cursor.seq < head.floor {
+        return Some("the log has been pruned past the cursor");
+    }
+    None
+}

@@ -1,0 +1,439 @@
+//! What a tool runs: an async function of the application's, and what it may do while it runs.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sidestream_core::task::{PAYLOAD_BYTES_MAX, TaskDefaults};
+use sidestream_core::{
+    Attempt, Epoch, Invalid, Json, RetryPolicy, Task, TaskError, TaskId, Timestamp,
+};
+use sidestream_core::{TaskIdentity, ToolName};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Something that can be dispatched: a name, the handler behind it, and its own settings.
+///
+/// ```
+/// use sidestream::{Context, HandlerError, Tool};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Args {
+///     city: String,
+/// }
+///
+/// let weather = Tool::new("weather", |context: Context, args: Args| async move {
+///     context.output(&format!("asking about {}", args.city)).await?;
+///     Ok::<_, HandlerError>("sunny")
+/// })
+/// .max_retries(2)
+/// .concurrency(4);
+/// ```
+#[derive(Clone)]
+pub struct Tool {
+    pub(crate) name: String,
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) settings: ToolSettings,
+}
+
+/// What a tool says about its tasks where the dispatch says nothing. `None` leaves it to the manager.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ToolSettings {
+    /// How long one attempt may take, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// How many failures are followed by another attempt.
+    pub max_retries: Option<u32>,
+    /// The longest wait before the first retry, in milliseconds; it doubles with each further one.
+    pub retry_delay_ms: Option<u64>,
+    /// What that wait never exceeds, in milliseconds.
+    pub retry_delay_max_ms: Option<u64>,
+    /// How many tasks of the tool may run at once, over all workers.
+    pub concurrency: Option<u32>,
+}
+
+impl ToolSettings {
+    /// The defaults of a dispatch: the tool's settings over the manager's.
+    pub(crate) fn over(&self, manager: TaskDefaults) -> TaskDefaults {
+        let retry = manager.retry;
+        TaskDefaults {
+            timeout_ms: self.timeout_ms.unwrap_or(manager.timeout_ms),
+            retry: RetryPolicy {
+                max_retries: self.max_retries.unwrap_or(retry.max_retries),
+                delay_ms: self.retry_delay_ms.unwrap_or(retry.delay_ms),
+                delay_max_ms: self.retry_delay_max_ms.unwrap_or(retry.delay_max_ms),
+            },
+        }
+    }
+}
+
+impl Tool {
+    /// A tool behind an async function of typed arguments and result.
+    ///
+    /// Arguments that do not have the shape of `Args` fail the task for good, since no retry can help.
+    /// A result of `()` is no result.
+    pub fn new<Args, Output, Call, Running>(name: impl Into<String>, call: Call) -> Self
+    where
+        Args: DeserializeOwned + Send + 'static,
+        Output: Serialize + Send + 'static,
+        Call: Fn(Context, Args) -> Running + Send + Sync + 'static,
+        Running: Future<Output = Result<Output, HandlerError>> + Send + 'static,
+    {
+        let typed = Typed {
+            call,
+            shape: std::marker::PhantomData,
+        };
+        Self::from_handler(name, typed)
+    }
+
+    /// A tool behind a handler of one's own.
+    pub fn from_handler(name: impl Into<String>, handler: impl Handler) -> Self {
+        Self {
+            name: name.into(),
+            handler: Arc::new(handler),
+            settings: ToolSettings::default(),
+        }
+    }
+
+    /// Replaces all settings.
+    #[must_use]
+    pub fn settings(mut self, settings: ToolSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// How long one attempt may take, where a dispatch does not say; kept to the millisecond.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout_ms = Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// How many failures are followed by another attempt, where a dispatch does not say.
+    #[must_use]
+    pub fn max_retries(mut self, max_retries: u32) -> Self {
+        self.settings.max_retries = Some(max_retries);
+        self
+    }
+
+    /// How many tasks of the tool may run at once, over all workers of the database.
+    #[must_use]
+    pub fn concurrency(mut self, concurrency: u32) -> Self {
+        self.settings.concurrency = Some(concurrency);
+        self
+    }
+
+    pub(crate) fn checked_name(&self) -> Result<ToolName, Invalid> {
+        ToolName::new(self.name.as_str())
+    }
+}
+
+impl fmt::Debug for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tool")
+            .field("name", &self.name)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Does a tool's work. [`Tool::new`] makes one of an async function.
+pub trait Handler: Send + Sync + 'static {
+    /// One attempt. The future is dropped when it goes on after the grace that follows cancellation or
+    /// a timeout; whatever it returns by then is discarded.
+    fn call(&self, context: Context) -> BoxFuture<'static, Outcome>;
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// With a result, or none.
+    Completed(Option<Json>),
+    /// It waits for somebody: the payload says for what.
+    Suspended(Json),
+    /// It failed.
+    Failed {
+        /// Why.
+        error: TaskError,
+        /// Can another attempt help?
+        is_retryable: bool,
+    },
+}
+
+/// Why a handler returns without a result.
+///
+/// Any error converts into one that another attempt may mend, so `?` works as usual; say
+/// [`HandlerError::permanent`] where none can.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandlerError(Outcome);
+
+impl HandlerError {
+    /// Another attempt may help: the network was down, the model was busy.
+    pub fn retryable(message: impl AsRef<str>) -> Self {
+        Self(Outcome::Failed {
+            error: TaskError::new(message),
+            is_retryable: true,
+        })
+    }
+
+    /// No other attempt can help: the arguments make no sense, the account is closed.
+    pub fn permanent(message: impl AsRef<str>) -> Self {
+        Self(Outcome::Failed {
+            error: TaskError::new(message),
+            is_retryable: false,
+        })
+    }
+
+    /// Not an error at all: the task waits for somebody. Usually made by [`Context::suspend`].
+    #[must_use]
+    pub fn suspended(payload: Json) -> Self {
+        Self(Outcome::Suspended(payload))
+    }
+}
+
+impl<E: std::error::Error> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message = format!("{message}: {cause}");
+            source = cause.source();
+        }
+        Self::retryable(message)
+    }
+}
+
+impl From<HandlerError> for Outcome {
+    fn from(error: HandlerError) -> Self {
+        error.0
+    }
+}
+
+/// The attempt no longer holds its task: it was cancelled, timed out, or given to another worker.
+/// Whatever the handler does now is discarded, so it should stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the attempt no longer holds the task")]
+pub struct Stopped;
+
+/// Why an output was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// The attempt no longer holds its task.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+    /// The value cannot be written as JSON.
+    #[error("the output cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The value is too large.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+/// What a handler emits, on its way to the log.
+#[derive(Debug)]
+pub(crate) enum Emitted {
+    Output(Json),
+    /// Everything before it is in the log once this is answered.
+    Flush(oneshot::Sender<()>),
+}
+
+/// What a handler knows of its attempt, and can do while it runs. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Context {
+    task: Arc<Task>,
+    log: Epoch,
+    deadline: tokio::time::Instant,
+    cancelled: CancellationToken,
+    outputs: mpsc::Sender<Emitted>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        task: Arc<Task>,
+        log: Epoch,
+        deadline: tokio::time::Instant,
+        cancelled: CancellationToken,
+        outputs: mpsc::Sender<Emitted>,
+    ) -> Self {
+        Self {
+            task,
+            log,
+            deadline,
+            cancelled,
+            outputs,
+        }
+    }
+
+    /// The task's id.
+    #[must_use]
+    pub fn task_id(&self) -> &TaskId {
+        self.task.id()
+    }
+
+    /// What the task was dispatched as: its tool, arguments, agent, run, thread and resource.
+    #[must_use]
+    pub fn task(&self) -> &Arc<TaskIdentity> {
+        self.task.identity()
+    }
+
+    /// The name of the log that the task is in: tells its database apart from every other, for marking
+    /// what belongs to it.
+    #[must_use]
+    pub fn log(&self) -> &Epoch {
+        &self.log
+    }
+
+    /// The number of this attempt: 1, 2, 3, …
+    #[must_use]
+    pub fn attempt(&self) -> Attempt {
+        self.task.attempt
+    }
+
+    /// When this attempt began, by the clock of the store.
+    #[must_use]
+    pub fn started_at(&self) -> Timestamp {
+        self.task.started_at.unwrap_or(self.task.updated_at)
+    }
+
+    /// How much time is left before this attempt times out.
+    #[must_use]
+    pub fn time_left(&self) -> Duration {
+        self.deadline
+            .saturating_duration_since(tokio::time::Instant::now())
+    }
+
+    /// When this attempt times out.
+    #[must_use]
+    pub fn deadline(&self) -> tokio::time::Instant {
+        self.deadline
+    }
+
+    /// Cancelled when the attempt should stop: the task was cancelled, timed out or taken away, or
+    /// the process shuts down. A handler that goes on after the grace is dropped.
+    #[must_use]
+    pub fn cancelled(&self) -> &CancellationToken {
+        &self.cancelled
+    }
+
+    /// What the task was last resumed with, as a type of the handler's; `None` if it never was.
+    ///
+    /// # Errors
+    /// When the data does not have that shape.
+    pub fn resume_data<T: DeserializeOwned>(&self) -> Result<Option<T>, serde_json::Error> {
+        let data = self.task.resume_data.as_ref();
+        data.map(Json::parse).transpose()
+    }
+
+    /// What the task was last resumed with, as it came.
+    #[must_use]
+    pub fn resume_json(&self) -> Option<&Json> {
+        self.task.resume_data.as_ref()
+    }
+
+    /// Emits something for whoever watches. It is durable, and kept in order, before the attempt's end
+    /// is; a handler that must know that it is durable *now* says [`Context::flush`].
+    ///
+    /// Waits while the store is behind. Dropping the future before it returns may or may not emit.
+    ///
+    /// # Errors
+    /// [`OutputError::Stopped`] when the attempt should stop, [`OutputError::Json`] and
+    /// [`OutputError::Invalid`] when the value cannot be an output.
+    pub async fn output<T: Serialize + ?Sized>(&self, value: &T) -> Result<(), OutputError> {
+        self.output_json(Json::from_value(value)?).await
+    }
+
+    /// As [`Context::output`], for a value that is JSON already.
+    ///
+    /// # Errors
+    /// As [`Context::output`].
+    pub async fn output_json(&self, value: Json) -> Result<(), OutputError> {
+        if value.bytes() > PAYLOAD_BYTES_MAX {
+            let invalid = Invalid::too_long("output", value.bytes(), PAYLOAD_BYTES_MAX);
+            return Err(invalid.into());
+        }
+        Ok(self.emit(Emitted::Output(value)).await?)
+    }
+
+    /// Waits until everything emitted so far is in the log.
+    ///
+    /// # Errors
+    /// When the attempt should stop.
+    pub async fn flush(&self) -> Result<(), Stopped> {
+        let (done, flushed) = oneshot::channel();
+        self.emit(Emitted::Flush(done)).await?;
+        flushed.await.map_err(|_| Stopped)
+    }
+
+    async fn emit(&self, emitted: Emitted) -> Result<(), Stopped> {
+        tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => Err(Stopped),
+            sent = self.outputs.send(emitted) => sent.map_err(|_| Stopped),
+        }
+    }
+
+    /// Makes the task wait for somebody: return this as the handler's error. When the task is resumed
+    /// the handler is called again, from its beginning, with [`Context::resume_data`].
+    ///
+    /// ```no_run
+    /// # use sidestream::{Context, HandlerError};
+    /// # async fn handler(context: Context) -> Result<(), HandlerError> {
+    /// let Some(is_approved) = context.resume_data::<bool>()? else {
+    ///     return Err(context.suspend(&"may I delete the table?"));
+    /// };
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn suspend<T: Serialize + ?Sized>(&self, payload: &T) -> HandlerError {
+        match Json::from_value(payload) {
+            Ok(payload) => HandlerError::suspended(payload),
+            Err(error) => HandlerError::permanent(format!(
+                "the suspend payload cannot be written as JSON: {error}"
+            )),
+        }
+    }
+}
+
+/// An async function as a handler.
+struct Typed<Call, Args> {
+    call: Call,
+    shape: std::marker::PhantomData<fn(Args)>,
+}
+
+impl<Args, Output, Call, Running> Handler for Typed<Call, Args>
+where
+    Args: DeserializeOwned + Send + 'static,
+    Output: Serialize + Send + 'static,
+    Call: Fn(Context, Args) -> Running + Send + Sync + 'static,
+    Running: Future<Output = Result<Output, HandlerError>> + Send + 'static,
+{
+    fn call(&self, context: Context) -> BoxFuture<'static, Outcome> {
+        let args = match context.task().args.parse::<Args>() {
+            Ok(args) => args,
+            Err(error) => {
+                let outcome = HandlerError::permanent(format!("args do not fit: {error}"));
+                return Box::pin(async move { outcome.into() });
+            }
+        };
+        let running = (self.call)(context, args);
+        Box::pin(async move {
+            match running.await {
+                Ok(output) => completed(&output),
+                Err(error) => error.into(),
+            }
+        })
+    }
+}
+
+fn completed<T: Serialize>(output: &T) -> Outcome {
+    match Json::from_value(output) {
+        Ok(result) if result.as_str() == "null" => Outcome::Completed(None),
+        Ok(result) => Outcome::Completed(Some(result)),
+        Err(error) => {
+            HandlerError::permanent(format!("the result cannot be written as JSON: {error}")).into()
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Group commit: the requests of concurrent callers become one transaction.
+//!
+//! There is no timer. While one batch is being committed the next gathers by itself: alone a caller
+//! waits for one commit, a thousand callers share one.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use sidestream_core::{Command, Namespace, Rejection, TaskId};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::error::{Error, StoreError, StoreErrorKind};
+use crate::store::{Answer, Request, Store};
+use crate::stream::tail::Tail;
+
+/// So many requests at most make a batch.
+const BATCH_MAX: usize = 1_024;
+/// So many bytes of payload at most make a batch, but for one request that is larger alone.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// So many requests at most wait for their batch; a further caller waits for its place among them.
+const WAITING_MAX: usize = 16_384;
+
+type Reply = Result<Answer, Error>;
+
+/// Where every request of the process goes. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    sender: mpsc::Sender<Waiting>,
+    counts: Arc<Counts>,
+    closing: CancellationToken,
+    closed: CancellationToken,
+}
+
+/// What the writer has done.
+#[derive(Debug, Default)]
+struct Counts {
+    commits: AtomicU64,
+    requests: AtomicU64,
+}
+
+/// A request, and who waits for its answer.
+#[derive(Debug)]
+struct Waiting {
+    request: Request,
+    reply: oneshot::Sender<Reply>,
+}
+
+impl Writer {
+    /// The writer, and the loop that must be run for it to do anything.
+    pub(crate) fn new(store: Arc<dyn Store>, tail: Arc<Tail>) -> (Self, WriterLoop) {
+        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+        let counts = Arc::<Counts>::default();
+        let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        let writer = Self {
+            sender,
+            counts: Arc::clone(&counts),
+            closing: closing.clone(),
+            closed: closed.clone(),
+        };
+        let writer_loop = WriterLoop {
+            store,
+            tail,
+            receiver,
+            deferred: VecDeque::new(),
+            counts,
+            closing,
+            _closed: closed.drop_guard(),
+        };
+        (writer, writer_loop)
+    }
+
+    /// Commits a request, together with those of other callers.
+    ///
+    /// Once this returns, streams of this process can read what it did. Dropping the future does not
+    /// undo the request.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when the task does not allow it, [`Error::Store`] when the store could not
+    /// do it, [`Error::Overloaded`] when too many wait already, [`Error::ShutDown`] afterwards.
+    pub async fn submit(&self, request: Request) -> Reply {
+        self.enqueue(request)?.await.unwrap_or(Err(Error::ShutDown))
+    }
+
+    /// Commits requests of one caller, in few batches. The answers are in the order of the requests.
+    pub async fn submit_all(&self, requests: Vec<Request>) -> Vec<Reply> {
+        let mut replies = Vec::with_capacity(requests.len());
+        for request in requests {
+            // A large batch waits for room rather than be refused in its middle.
+            let (reply, answer) = oneshot::channel();
+            let sent = self.sender.send(Waiting { request, reply }).await;
+            replies.push(sent.map(|()| answer));
+        }
+        let mut answers = Vec::with_capacity(replies.len());
+        for reply in replies {
+            answers.push(match reply {
+                Ok(answer) => answer.await.unwrap_or(Err(Error::ShutDown)),
+                Err(_) => Err(Error::ShutDown),
+            });
+        }
+        answers
+    }
+
+    fn enqueue(&self, request: Request) -> Result<oneshot::Receiver<Reply>, Error> {
+        let (reply, answer) = oneshot::channel();
+        match self.sender.try_send(Waiting { request, reply }) {
+            Ok(()) => Ok(answer),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::ShutDown),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Error::Overloaded {
+                waiting: WAITING_MAX,
+            }),
+        }
+    }
+
+    /// Takes no more requests, and waits until those that wait are committed.
+    pub(crate) async fn close(&self) {
+        self.closing.cancel();
+        self.closed.cancelled().await;
+    }
+
+    /// How many batches have been committed so far, and how many requests they held.
+    #[must_use]
+    pub fn commits_and_requests(&self) -> (u64, u64) {
+        let Counts { commits, requests } = &*self.counts;
+        (commits.load(Relaxed), requests.load(Relaxed))
+    }
+
+    /// How many requests wait for their commit.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
+    }
+}
+
+/// Gathers batches and commits them, one after the other, until every [`Writer`] is gone or one is
+/// closed.
+pub(crate) struct WriterLoop {
+    store: Arc<dyn Store>,
+    tail: Arc<Tail>,
+    receiver: mpsc::Receiver<Waiting>,
+    /// Second requests for a task that the last batch named already, in order.
+    deferred: VecDeque<Waiting>,
+    counts: Arc<Counts>,
+    closing: CancellationToken,
+    _closed: DropGuard,
+}
+
+impl WriterLoop {
+    pub(crate) async fn run(mut self) {
+        while let Some(batch) = self.gather().await {
+            self.commit(batch).await;
+        }
+    }
+
+    /// The next batch: what waits now, but one request at most for each task.
+    async fn gather(&mut self) -> Option<Vec<Waiting>> {
+        let mut batch = Batch::default();
+        for waiting in std::mem::take(&mut self.deferred) {
+            batch.add(waiting, &mut self.deferred);
+        }
+        if batch.members.is_empty() {
+            let first = self.first().await?;
+            batch.add(first, &mut self.deferred);
+        }
+        while batch.has_room() && self.deferred.len() < BATCH_MAX {
+            match self.receiver.try_recv() {
+                Ok(waiting) => batch.add(waiting, &mut self.deferred),
+                Err(_) => break,
+            }
+        }
+        Some(batch.in_order())
+    }
+
+    /// Waits for a request; `None` once the writer is closed and nothing waits any more.
+    async fn first(&mut self) -> Option<Waiting> {
+        tokio::select! {
+            biased;
+            first = self.receiver.recv() => first,
+            () = self.closing.cancelled() => {
+                self.receiver.close();
+                self.receiver.recv().await
+            }
+        }
+    }
+
+    async fn commit(&self, batch: Vec<Waiting>) {
+        let (requests, replies): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|w| (w.request, w.reply)).unzip();
+        match self.commit_and_publish(requests.clone()).await {
+            Ok(answers) => {
+                for (reply, answer) in replies.into_iter().zip(answers) {
+                    // Who no longer waits does not want the answer.
+                    let _ = reply.send(answer.map_err(Error::from));
+                }
+            }
+            Err(error) if error.kind() == StoreErrorKind::Bug && replies.len() > 1 => {
+                self.commit_each(requests, replies).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, requests = replies.len(), "a batch was not committed");
+                for reply in replies {
+                    let _ = reply.send(Err(error.clone().into()));
+                }
+            }
+        }
+    }
+
+    /// A batch that trips over one of its requests must not fail the others.
+    async fn commit_each(&self, requests: Vec<Request>, replies: Vec<oneshot::Sender<Reply>>) {
+        for (request, reply) in requests.into_iter().zip(replies) {
+            let answer = self.commit_and_publish(vec![request]).await;
+            let answer = answer.map_err(Error::from).and_then(|mut answers| {
+                let answer = answers.pop().expect("one answer for one request");
+                answer.map_err(Error::from)
+            });
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Commits, then publishes, then returns the answers: who asked can read what it wrote.
+    async fn commit_and_publish(
+        &self,
+        requests: Vec<Request>,
+    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+        let count = requests.len() as u64;
+        let lead = self.tail.lead().await;
+        let committed = self.store.commit(requests).await?;
+        self.counts.commits.fetch_add(1, Relaxed);
+        self.counts.requests.fetch_add(count, Relaxed);
+        lead.publish(&committed.entries).await;
+        Ok(committed.answers)
+    }
+}
+
+/// A batch being gathered.
+#[derive(Default)]
+struct Batch {
+    members: Vec<Waiting>,
+    named: HashSet<(Namespace, TaskId)>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn has_room(&self) -> bool {
+        self.members.len() < BATCH_MAX && self.bytes < BATCH_BYTES_MAX
+    }
+
+    /// Takes a request in, or defers it: behind another for the same task, order must be kept.
+    fn add(&mut self, waiting: Waiting, deferred: &mut VecDeque<Waiting>) {
+        let name = names(&waiting.request);
+        let is_second = match name {
+            Some(name) => !self.named.insert(name),
+            None => false,
+        };
+        if is_second || !self.has_room() {
+            deferred.push_back(waiting);
+            return;
+        }
+        self.bytes += bytes(&waiting.request);
+        self.members.push(waiting);
+    }
+
+    /// Those that pick tasks themselves come last, so that they find what the others left.
+    fn in_order(self) -> Vec<Waiting> {
+        let picks =
+            |waiting: &Waiting| matches!(waiting.request, Request::Claim(_) | Request::Rescue(_));
+        let (last, mut members): (Vec<_>, Vec<_>) = self.members.into_iter().partition(picks);
+        members.extend(last);
+        members
+    }
+}
+
+/// The task that a request names.
+fn names(request: &Request) -> Option<(Namespace, TaskId)> {
+    match request {
+        Request::Dispatch { spec, .. } => {
+            Some((spec.identity.namespace.clone(), spec.identity.id.clone()))
+        }
+        Request::Command { namespace, id, .. } | Request::Delete { namespace, id } => {
+            Some((namespace.clone(), id.clone()))
+        }
+        Request::Record { namespace, record } => Some((namespace.clone(), record.id().clone())),
+        Request::Claim(_)
+        | Request::Rescue(_)
+        | Request::Cleanup(_)
+        | Request::Prune(_)
+        | Request::Acknowledge { .. }
+        | Request::AddKey(_)
+        | Request::RevokeKey { .. } => None,
+    }
+}
+
+/// What a request adds to a batch, roughly, in bytes.
+fn bytes(request: &Request) -> usize {
+    const ROW: usize = 256;
+    match request {
+        Request::Dispatch { spec, .. } => ROW + spec.identity.args.bytes(),
+        Request::Record { record, .. } => ROW + record.document().bytes(),
+        Request::Command { command, .. } => match command {
+            Command::Output { payloads, .. } => payloads.iter().map(|p| ROW + p.bytes()).sum(),
+            Command::Complete { result, .. } => ROW + result.as_ref().map_or(0, |r| r.bytes()),
+            Command::Suspend { payload, .. } => ROW + payload.bytes(),
+            Command::Resume { data } => ROW + data.bytes(),
+            _ => ROW,
+        },
+        _ => ROW,
+    }
+}

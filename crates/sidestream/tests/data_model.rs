@@ -1,0 +1,141 @@
+//! `docs/data-model.md` says what the database holds: it must not go stale. `UPDATE_DOCS=1` rewrites it.
+#![cfg(feature = "sqlite")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use sidestream_core::task::TaskDefaults;
+use sidestream_core::{
+    Attempt, EventKind, Json, Namespace, NewTask, Record, TaskError, TaskId, Timestamp, WorkerId,
+};
+
+const HEAD: &str = "# Data model
+
+The SQLite database of a data directory is `sidestream.db`, in write-ahead mode. Nothing but Sidestream should
+write to it; reading it while a server runs is harmless (`sqlite3 -readonly`).
+
+One transaction changes a task's row, appends its events, and counts: all or nothing (L1). `seq` is one
+sequence for the whole database, without a hole (L2). A row of `tasks` is the fold of its events, its lease
+aside (L3): `core/src/lifecycle.rs` makes it, whatever the store.
+
+This page is made from the code: `UPDATE_DOCS=1 cargo nextest run -p sidestream --test data_model`.
+
+## Events
+
+| `code` | what happened | `body` |
+|---|---|---|
+";
+
+const TABLES: &str = "
+## Tables
+
+";
+
+/// One event of each kind, with what its body holds.
+fn kinds() -> Vec<(EventKind, &'static str, &'static str)> {
+    let attempt = Attempt(1);
+    let error = TaskError::new("no");
+    let spec = NewTask::new("tool").into_spec(
+        Namespace::default(),
+        TaskId::new("id").expect("a fit id"),
+        TaskDefaults::default(),
+    );
+    let document = r#"{"id":"i","subagentType":"s","description":"d","status":"pending",
+        "createdAt":"2026-11-21T00:10:24.219Z","updatedAt":"2026-11-21T00:10:24.219Z"}"#;
+    let record = Record::from_document(Json::from_text(document).expect("JSON"));
+    let started = EventKind::Started {
+        attempt,
+        worker: WorkerId::new("w").expect("a fit id"),
+        is_resumed: false,
+    };
+    let retrying = EventKind::Retrying {
+        attempt,
+        error: error.clone(),
+        next_attempt_at: Timestamp::from_ms(0),
+    };
+    let payload = Json::string("p");
+    let suspended = EventKind::Suspended {
+        attempt,
+        payload: payload.clone(),
+    };
+    let completed = EventKind::Completed {
+        attempt,
+        result: None,
+    };
+    let resumed = EventKind::Resumed {
+        data: payload.clone(),
+    };
+    let failed = EventKind::Failed {
+        attempt,
+        error: error.clone(),
+    };
+    let output = EventKind::Output { attempt, payload };
+    let dispatched = EventKind::Dispatched(Arc::new(spec.expect("a fit task")));
+    let recorded = EventKind::Recorded(Arc::new(record.expect("a fit record")));
+    vec![
+        (dispatched, "dispatched", "none: the row of `specs` says it"),
+        (
+            started,
+            "started",
+            "`worker`; `resumed`, if the first attempt since",
+        ),
+        (output, "output", "what the tool emitted"),
+        (suspended, "suspended", "what it waits for"),
+        (resumed, "resumed", "what it was resumed with"),
+        (completed, "completed", "the result; none without one"),
+        (
+            retrying,
+            "failed, and will be tried again",
+            "`error`; `next_attempt_at`, in milliseconds since 1970",
+        ),
+        (failed, "failed", "`message`; `stack`"),
+        (
+            EventKind::TimedOut { attempt, error },
+            "timed out",
+            "`message`",
+        ),
+        (EventKind::Cancelled, "cancelled", "none"),
+        (EventKind::Retried, "retried by hand", "none"),
+        (recorded, "recorded by its owner elsewhere", "the document"),
+    ]
+}
+
+fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for (kind, what, body) in kinds() {
+        let code = kind.to_stored().code;
+        writeln!(page, "| {code} | {what} | {body} |").expect("a text takes text");
+    }
+    page.push_str(TABLES);
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite/migrations");
+    let mut files: Vec<_> = std::fs::read_dir(migrations)
+        .expect("the migrations are there")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    files.sort();
+    for file in files {
+        let name = file
+            .file_name()
+            .expect("a file")
+            .to_string_lossy()
+            .into_owned();
+        let sql = std::fs::read_to_string(&file).expect("readable");
+        write!(page, "`{name}`\n\n```sql\n{sql}```\n").expect("a text takes text");
+    }
+    page
+}
+
+#[test]
+fn the_page_on_the_data_model_is_true() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/data-model.md");
+    let page = page();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).expect("writable");
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == page,
+        "docs/data-model.md is stale: run this test with UPDATE_DOCS=1"
+    );
+}

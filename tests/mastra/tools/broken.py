@@ -1,0 +1,5 @@
+"""Fails, with an exit code to recognise it by."""
+
+import sys
+
+sys.exit(3)
