@@ -284,6 +284,9 @@ pub(super) fn connect_to_read(file: &Path) -> Result<Connection, Failure> {
 fn set_up(connection: &Connection, cache_kib: i64) -> Result<(), Failure> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(256);
+    // Else SQLite prepares a statement anew for each value bound, hoping for a better plan: that was an
+    // eighth of the writer's time.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     set(connection, "foreign_keys", 0)?;
     set(connection, "cache_size", -cache_kib)?;
     Ok(())

@@ -3,6 +3,8 @@
 use rusqlite::{CachedStatement, Connection};
 
 /// Prepares a statement, or finds it prepared.
+///
+/// Its plan is made once, whatever values are bound later: see `SQLITE_DBCONFIG_ENABLE_QPSG` in `open`.
 pub(super) fn prepare<'c>(
     connection: &'c Connection,
     sql: &str,
