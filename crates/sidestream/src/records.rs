@@ -33,6 +33,7 @@ use sidestream_core::{Namespace, Record, Rejection, Status, TaskId, Timestamp};
 
 use crate::error::Error;
 use crate::store::{Answer, ListQuery, PageStart, Request, Store};
+use crate::writer::Writer;
 
 /// What the error of a task says whose owner was restarted while it ran.
 pub const INTERRUPTED: &str = "Task interrupted by agent restart";
@@ -44,6 +45,8 @@ const PAGE: usize = 500;
 #[derive(Debug, Clone)]
 pub struct Records {
     store: Arc<dyn Store>,
+    /// Where to write: with everyone else's requests, where there is a manager.
+    writer: Option<Writer>,
     namespace: Namespace,
     expiration_ms: Option<u64>,
 }
@@ -104,9 +107,15 @@ impl Records {
     pub fn new(store: Arc<dyn Store>, namespace: Namespace, expiration_ms: Option<u64>) -> Self {
         Self {
             store,
+            writer: None,
             namespace,
             expiration_ms,
         }
+    }
+
+    pub(crate) fn written_by(mut self, writer: Writer) -> Self {
+        self.writer = Some(writer);
+        self
     }
 
     /// Keeps a record, in place of the one under its id if there is one: nothing of that is left. Any
@@ -281,7 +290,18 @@ impl Records {
         if requests.is_empty() {
             return Ok(Vec::new());
         }
-        Ok(self.store.commit(requests).await?.answers)
+        let Some(writer) = &self.writer else {
+            return Ok(self.store.commit(requests).await?.answers);
+        };
+        let mut answers = Vec::with_capacity(requests.len());
+        for answer in writer.submit_all(requests).await {
+            answers.push(match answer {
+                Ok(answer) => Ok(answer),
+                Err(Error::Rejected(rejection)) => Err(rejection),
+                Err(error) => return Err(error),
+            });
+        }
+        Ok(answers)
     }
 
     fn pages(&self, filter: &RecordFilter) -> Pages<'_> {
