@@ -52,11 +52,9 @@ fn new_task(args: RunArgs) -> Result<NewTask, Failure> {
         timeout_ms: args.timeout_ms,
         max_retries: args.max_retries,
         priority: args.priority,
-        run_at: None,
         description: args.description.or(description),
-        subagent_type: None,
-        metadata: None,
         idempotency_key: args.idempotency_key,
+        ..NewTask::default()
     })
 }
 
