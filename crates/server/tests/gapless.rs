@@ -159,7 +159,7 @@ impl Notes {
             Item::Chunk(chunk) => {
                 let chunk_type = chunk.chunk_type.expect("known");
                 assert_ne!(chunk_type, ChunkType::StreamReset, "{}", chunk.json());
-                let id = chunk.payload.task_id.expect("of a task");
+                let id = chunk.payload.task_id.clone().expect("of a task");
                 match chunk.payload.seq {
                     Some(seq) => self.seen.push((Seq(seq), chunk_type)),
                     None => assert!(self.shown.insert(id.clone()), "twice in a snapshot: {id}"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sidestream::clock::RuntimeClock;
-use sidestream::core::Rejection;
+use sidestream::core::{Record, Rejection};
 use sidestream::{
     Backpressure, ChunkStream, ChunkType, Config, Context, Dispatched, Error, Filter, HandlerError,
     MemoryStore, NewTask, Start, Status, StreamOptions, Task, TaskId, TaskManager, Tool,
