@@ -203,15 +203,17 @@ async fn an_unreadable_row_spoils_its_batch_only() {
     let batch = vec![fresh(), cancel("t0"), cancel("t1"), cancel("t2")];
     let error = store.commit(batch).await.expect_err("t1 cannot be read");
     assert_eq!(error.kind(), StoreErrorKind::Damaged, "{error}");
-    let committed = store
-        .commit(vec![cancel("t2")])
-        .await
-        .expect("the next one is fine");
+    let committed = store.commit(vec![cancel("t2"), fresh()]).await;
+    let committed = committed.expect("the next one is fine");
     assert_eq!(
         committed.entries[0].event.seq,
         Seq(4),
         "nothing of the first is left"
     );
+    assert!(matches!(
+        committed.answers[1],
+        Ok(Answer::Dispatched { is_new: true, .. })
+    ));
     let counts = store.counts().await.expect("the counts are read");
     assert_eq!(counts[&Status::Pending], 3);
     assert_eq!(counts[&Status::Cancelled], 1);

@@ -1,14 +1,9 @@
-//! The log ahead (the file `-wal`): a torn end, and that it does not grow without bound.
+//! The log ahead (the file `-wal`) with a torn end.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-use sidestream::core::Seq;
-use sidestream::store::{LogQuery, Store};
 use tempfile::TempDir;
 
-use crate::support::{audit, copy, dispatch, dispatch_some, open};
+use crate::support::{audit, copy, dispatch_some, open};
 
 fn directory() -> TempDir {
     TempDir::new().expect("a directory")
@@ -49,63 +44,4 @@ async fn a_torn_end_loses_whole_commits_only() {
         }
     }
     assert!(losses > 30, "the test tears what matters");
-}
-
-/// Readers come and go all the time, none stays long: the writer finds its moment.
-#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn it_does_not_grow_without_bound() {
-    let directory = directory();
-    let options = sidestream::store::SqliteOptions {
-        synchronous: sidestream::store::Synchronous::Normal,
-        ..Default::default()
-    };
-    let store = sidestream::store::SqliteStore::open(directory.path(), options);
-    let store = Arc::new(store.expect("it opens"));
-    let is_done = Arc::new(AtomicBool::new(false));
-    let readers: Vec<_> = (0..3)
-        .map(|_| {
-            let (store, is_done) = (Arc::clone(&store), Arc::clone(&is_done));
-            tokio::spawn(async move {
-                while !is_done.load(Ordering::Relaxed) {
-                    let query = LogQuery {
-                        after: Seq(0),
-                        limit: 200,
-                        task: None,
-                    };
-                    store.log(&query).await.expect("the log is read");
-                }
-            })
-        })
-        .collect();
-    let payload = "x".repeat(30_000);
-    let largest = Arc::new(AtomicU64::new(0));
-    let writers: Vec<_> = (0..6)
-        .map(|writer| {
-            let (store, payload) = (Arc::clone(&store), payload.clone());
-            let batch = move |n| {
-                let args = serde_json::json!({"payload": payload});
-                let request = |i| dispatch(&format!("t{writer}-{n}-{i}"), args.clone());
-                (0..100).map(request).collect::<Vec<_>>()
-            };
-            let batches: Vec<_> = (0..9).map(batch).collect();
-            let (wal, largest) = (wal(directory.path()), Arc::clone(&largest));
-            tokio::spawn(async move {
-                for batch in batches {
-                    store.commit(batch).await.expect("it is committed");
-                    let bytes = std::fs::metadata(&wal).expect("it is there").len();
-                    largest.fetch_max(bytes, Ordering::Relaxed);
-                }
-            })
-        })
-        .collect();
-    for writer in writers {
-        writer.await.expect("a writer does not fail");
-    }
-    is_done.store(true, Ordering::Relaxed);
-    for reader in readers {
-        reader.await.expect("a reader does not fail");
-    }
-    let largest = largest.load(Ordering::Relaxed);
-    // 160 MB were written.
-    assert!(largest < 80_000_000, "it grew to {largest} bytes");
 }
