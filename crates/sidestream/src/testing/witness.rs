@@ -254,7 +254,7 @@ impl History {
         &self,
         after: Seq,
         through: Seq,
-        mut visit: impl FnMut(&LogEntry) -> Option<T>,
+        visit: impl FnMut(&LogEntry) -> Option<T>,
     ) -> Vec<T> {
         let entries = self.entries.read();
         let (first, last) = (after.0 as usize, through.0 as usize);
@@ -264,7 +264,7 @@ impl History {
         );
         let range = entries[first.min(last)..last].iter();
         let seen = range.map(|entry| entry.as_ref().expect("the log has no hole"));
-        seen.filter_map(|entry| visit(entry)).collect()
+        seen.filter_map(visit).collect()
     }
 }
 
