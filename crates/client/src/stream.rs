@@ -169,7 +169,6 @@ fn random() -> u32 {
 
 /// One thing that a stream brings.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every item is the large one")]
 pub enum Item {
     /// What happened, or how a task stands.
     Chunk(Chunk),

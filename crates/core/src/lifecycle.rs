@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::command::{Command, Loss, Rejection};
 use crate::event::{Event, EventKind};
-use crate::id::{Attempt, Namespace, TaskId, ToolName};
+use crate::id::{Attempt, Namespace, TaskId, ToolName, WorkerId};
 use crate::json::Json;
 use crate::record::Record;
 use crate::retry::{Jitter, RetryPolicy};
@@ -129,7 +129,8 @@ pub fn decide(
 
 /// A dispatch repeated after a lost answer is the same dispatch; another task under its id is not.
 fn dispatch_again(task: &Task, spec: &Spec) -> Result<Change, Rejection> {
-    if *task.spec == *spec {
+    // A record may look like what is asked for, but nobody here would ever run it.
+    if !task.is_external() && *task.spec == *spec {
         return Ok(Change::NONE);
     }
     Err(Rejection::AlreadyExists)
@@ -183,7 +184,7 @@ fn claim(task: &Task, lease: Lease) -> Result<Change, Rejection> {
     match task.status {
         Status::Pending => Ok(Change::event(
             EventKind::Started {
-                attempt: Attempt(task.attempt.0 + 1),
+                attempt: Attempt(task.attempt.0.saturating_add(1)),
                 worker: lease.worker.clone(),
                 is_resumed: task.is_resuming,
             },
@@ -193,21 +194,20 @@ fn claim(task: &Task, lease: Lease) -> Result<Change, Rejection> {
     }
 }
 
-/// The task's lease, if this attempt holds it. Every report of a worker passes here (R1).
-fn held(task: &Task, attempt: Attempt) -> Result<(), Rejection> {
-    if task.status == Status::Running && task.attempt == attempt {
-        return Ok(());
+/// Who holds the task, if this attempt does. Every report of a worker passes here (R1).
+fn held(task: &Task, attempt: Attempt) -> Result<&WorkerId, Rejection> {
+    match &task.worker_id {
+        Some(worker) if task.status == Status::Running && task.attempt == attempt => Ok(worker),
+        _ => Err(Rejection::StaleAttempt {
+            reported: attempt,
+            current: task.attempt,
+            status: task.status,
+        }),
     }
-    Err(Rejection::StaleAttempt {
-        reported: attempt,
-        current: task.attempt,
-        status: task.status,
-    })
 }
 
 fn renew(task: &Task, attempt: Attempt, until: Timestamp) -> Result<Change, Rejection> {
-    held(task, attempt)?;
-    let worker = task.worker_id.clone().expect("a running task has a worker");
+    let worker = held(task, attempt)?.clone();
     Ok(Change {
         events: Vec::new(),
         lease: LeaseChange::Hold(Lease { worker, until }),
@@ -301,9 +301,9 @@ fn expire_lease(
     jitter: Jitter,
     now: Timestamp,
 ) -> Result<Change, Rejection> {
-    held(task, attempt)?;
-    let lease = task.lease.as_ref().expect("a running task has a lease");
-    if loss == Loss::LeaseEnded && lease.until > now {
+    let worker = held(task, attempt)?;
+    let is_leased = task.lease.as_ref().is_some_and(|lease| lease.until > now);
+    if loss == Loss::LeaseEnded && is_leased {
         return Err(Rejection::LeaseHeld);
     }
     let why = match loss {
@@ -311,8 +311,7 @@ fn expire_lease(
         Loss::ProcessGone => "its process is gone",
     };
     let error = TaskError::new(format!(
-        "worker {} was lost during attempt {attempt}: {why}",
-        lease.worker
+        "worker {worker} was lost during attempt {attempt}: {why}"
     ));
     let end = |error| EventKind::Failed { attempt, error };
     Ok(retry_or(end, task, error, Some(jitter), now))

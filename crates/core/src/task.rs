@@ -348,6 +348,9 @@ pub struct NewTask {
     /// Not before this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_at: Option<Timestamp>,
+    /// Not before so long after it is dispatched; only where `run_at` is left out. Not on the wire.
+    #[serde(skip)]
+    pub delay: Option<Duration>,
     /// For people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -420,6 +423,8 @@ impl NewTask {
         priority => priority: i16;
         /// Not before this time.
         run_at => run_at: Timestamp;
+        /// Not before so long after it is dispatched.
+        delay => delay: Duration;
         /// For people.
         description => description: String;
         /// The kind of subagent that does the work.
@@ -437,7 +442,16 @@ impl NewTask {
         self
     }
 
-    /// Checks everything and fills in the defaults.
+    /// The same task, with its delay, if it has one, counted from now.
+    #[must_use]
+    pub fn dispatched_at(mut self, now: Timestamp) -> Self {
+        let delay = self.delay.take();
+        self.run_at = self.run_at.or(delay.map(|delay| now.plus(delay)));
+        self
+    }
+
+    /// Checks everything and fills in the defaults. A delay must have been counted already: see
+    /// [`NewTask::dispatched_at`].
     ///
     /// # Errors
     /// Names the first field that cannot be accepted, and the limit it breaks.

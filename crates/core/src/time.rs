@@ -22,9 +22,9 @@ use crate::id::Invalid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
-/// The last moment of the year 9999, in milliseconds.
-const MS_MAX: i64 = 253_402_207_200_999;
-/// The first moment of the year −9999, in milliseconds.
+/// The last moment that can be written in any time zone, in the year 9999, in milliseconds.
+const MS_MAX: i64 = 253_402_207_200_000;
+/// The first such moment, in the year −9999, in milliseconds.
 const MS_MIN: i64 = -377_705_023_201_000;
 
 impl Timestamp {
@@ -78,7 +78,7 @@ impl FromStr for Timestamp {
                 ),
             )
         })?;
-        Ok(Self(at.as_millisecond()))
+        Ok(Self::from_ms(at.as_millisecond()))
     }
 }
 

@@ -77,14 +77,25 @@ fn complete(path: &str, operation: &mut Value) {
     if path.starts_with("/v1/task/") || path == "/v1/task" || path.starts_with("/v1/thread/") {
         move_id_to_query(operation);
     }
+    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+        // What may be left out is said by `required`: no URL or header can say `null`.
+        if let Some([text, _null]) = parameter["schema"]["type"].as_array().map(Vec::as_slice) {
+            parameter["schema"]["type"] = text.clone();
+        }
+    }
     if path.starts_with("/v1/") {
-        let problem = json!({
+        let responses = &mut operation["responses"];
+        responses["default"] = json!({
             "description": "Something is wrong: the problem says what (RFC 9457)",
-            "content": {
-                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}},
-            },
         });
-        operation["responses"]["default"] = problem;
+        let responses = responses.as_object_mut().expect("there are responses");
+        for (status, response) in responses {
+            if !status.starts_with(['2', '3']) {
+                response["content"] = json!({
+                    "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}},
+                });
+            }
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! How fast a store is: whole lives of tasks that do nothing, and reads of a large store.
 //!
 //! ```text
-//! cargo run --release --example store_speed -- lives [TASKS] [BATCH] [full|normal] [DIRECTORY]
+//! cargo run --release --example store_speed -- lives [TASKS] [BATCH] [full|normal] [plain|rich]
 //! cargo run --release --example store_speed -- reads [STORED] [RUNNING]
 //! ```
+//!
+//! A plain task has a tool, an agent and arguments; a rich one also a thread, a run and a tool call, each
+//! of which has an index of its own.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -39,7 +42,8 @@ async fn main() {
                 Some("normal") => Synchronous::Normal,
                 _ => Synchronous::Full,
             };
-            lives(number(1, 100_000), number(2, 100), synchronous, args.get(4)).await;
+            let is_rich = args.get(4).is_some_and(|word| word == "rich");
+            lives(number(1, 100_000), number(2, 100), synchronous, is_rich).await;
         }
     }
 }
@@ -52,23 +56,26 @@ fn open(directory: &Path, synchronous: Synchronous) -> SqliteStore {
     SqliteStore::open(directory, options).unwrap()
 }
 
-fn spec(n: usize, agents: usize) -> Arc<Spec> {
+fn spec(n: usize, agents: usize, is_rich: bool) -> Arc<Spec> {
     let id = TaskId::new(uuid::Uuid::new_v4().to_string()).unwrap();
-    let task = NewTask::new("no-op")
+    let mut task = NewTask::new("no-op")
         .args(serde_json::json!({"q": "x1", "n": n}))
-        .agent(format!("agent-{}", n % agents))
-        .thread(format!("thread-{}", n % (agents * 100)))
-        .run(format!("run-{}", n / 10))
-        .tool_call(format!("call-{n}"));
+        .agent(format!("agent-{}", n % agents));
+    if is_rich {
+        task = task
+            .thread(format!("thread-{}", n % (agents * 100)))
+            .run(format!("run-{}", n / 10))
+            .tool_call(format!("call-{n}"));
+    }
     Arc::new(
         task.into_spec(Namespace::default(), id, Default::default())
             .unwrap(),
     )
 }
 
-async fn dispatch(store: &SqliteStore, from: usize, count: usize, agents: usize) {
+async fn dispatch(store: &SqliteStore, from: usize, count: usize, agents: usize, is_rich: bool) {
     let request = |n| Request::Dispatch {
-        spec: spec(n, agents),
+        spec: spec(n, agents, is_rich),
         admission: Admission::Queue,
     };
     let batch = (from..from + count).map(request).collect();
@@ -108,16 +115,15 @@ async fn complete(store: &SqliteStore, tasks: &[Task]) {
     assert!(committed.answers.iter().all(Result::is_ok));
 }
 
-async fn lives(tasks: usize, batch: usize, synchronous: Synchronous, place: Option<&String>) {
+async fn lives(tasks: usize, batch: usize, synchronous: Synchronous, is_rich: bool) {
     let directory = tempfile::tempdir().unwrap();
-    let place = place.map_or(directory.path(), Path::new);
-    let store = open(place, synchronous);
+    let store = open(directory.path(), synchronous);
     let mut spent = [Duration::ZERO; 3];
     let mut slowest = Duration::ZERO;
     let start = Instant::now();
     for n in (0..tasks).step_by(batch) {
         let begun = Instant::now();
-        dispatch(&store, n, batch, 10).await;
+        dispatch(&store, n, batch, 10, is_rich).await;
         let dispatched = Instant::now();
         let claimed = claim(&store, batch).await;
         let then = Instant::now();
@@ -128,8 +134,9 @@ async fn lives(tasks: usize, batch: usize, synchronous: Synchronous, place: Opti
         slowest = slowest.max(begun.elapsed());
     }
     let took = start.elapsed();
+    let kind = if is_rich { "rich" } else { "plain" };
     println!(
-        "{tasks} lives, {batch} to a commit, {synchronous:?}: {:.0} a second; dispatch {:?}, claim \
+        "{tasks} {kind} lives, {batch} to a commit, {synchronous:?}: {:.0} a second; dispatch {:?}, claim \
          {:?}, complete {:?} each; slowest round {slowest:?}",
         tasks as f64 / took.as_secs_f64(),
         spent[0] / tasks as u32,
@@ -147,7 +154,7 @@ async fn reads(stored: usize, running: usize) {
     let start = Instant::now();
     let batch = 1_000;
     for n in (0..stored).step_by(batch) {
-        dispatch(&store, n, batch, 100).await;
+        dispatch(&store, n, batch, 100, true).await;
         let claimed = claim(&store, batch).await;
         if n < stored - running {
             complete(&store, &claimed).await;

@@ -45,6 +45,8 @@ pub mod maintenance;
 pub mod stream;
 pub mod worker;
 
+pub mod records;
+
 pub mod writer;
 
 pub mod store;

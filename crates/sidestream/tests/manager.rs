@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use sidestream::clock::RuntimeClock;
+use sidestream::core::{Record, Rejection};
 use sidestream::{
-    ChunkStream, ChunkType, Config, Context, Error, Filter, HandlerError, MemoryStore, NewTask,
-    Start, Status, StreamOptions, TaskId, TaskManager, Tool,
+    Backpressure, ChunkStream, ChunkType, Config, Context, Dispatched, Error, Filter, HandlerError,
+    MemoryStore, NewTask, Start, Status, StreamOptions, Task, TaskId, TaskManager, Tool,
 };
 
 /// A store whose time is the runtime's, which the tests pause.
@@ -227,4 +228,128 @@ async fn shutdown_answers_those_who_wait_first() {
     }
     let late = manager.dispatch(call("ask")).await;
     assert!(matches!(late, Err(Error::ShutDown)), "{late:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delayed_task_waits_for_its_time_and_no_longer() {
+    let manager = manager().await;
+    let hour = Duration::from_secs(3_600);
+    let id = dispatch(&manager, call("echo").delay(hour)).await;
+    let task = manager.wait(&id).await.unwrap();
+    let waited = task.started_at.unwrap().since(task.created_at);
+    assert!(
+        waited >= hour && waited < hour + Duration::from_millis(50),
+        "{waited:?}"
+    );
+}
+
+/// The policy decides what a dispatch gets while the one slot is taken.
+#[tokio::test(start_paused = true)]
+async fn without_a_slot_a_dispatch_gets_what_the_policy_says() {
+    for backpressure in [Backpressure::Reject, Backpressure::FallbackToSync] {
+        let config = Config {
+            concurrency: 1,
+            backpressure,
+            ..Config::default()
+        };
+        let builder = TaskManager::builder(store()).tools(tools());
+        let manager = builder.config(config).start().await.unwrap();
+        let first = dispatch(&manager, call("stuck")).await;
+        match (backpressure, manager.dispatch(call("echo")).await) {
+            (Backpressure::Reject, Err(Error::Rejected(Rejection::AtCapacity { limit, .. }))) => {
+                assert_eq!(limit, 1);
+            }
+            (Backpressure::FallbackToSync, Ok(Dispatched::FallbackToSync)) => {}
+            (policy, answer) => panic!("{policy:?}: {answer:?}"),
+        }
+        manager.cancel(&first).await.unwrap();
+        let second = manager.dispatch(call("echo")).await.unwrap();
+        let second = manager.wait(second.id().unwrap()).await.unwrap();
+        assert_eq!(second.status, Status::Completed);
+    }
+}
+
+/// R3: a handler that does not listen loses its slot after the grace, and its result.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_ignores_cancellation_loses_its_slot() {
+    let deaf = Tool::new("deaf", |_: Context, (): ()| async move {
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        Ok::<_, HandlerError>("too late")
+    });
+    let config = Config {
+        concurrency: 1,
+        ..Config::default()
+    };
+    let builder = TaskManager::builder(store()).tools(tools()).tool(deaf);
+    let manager = builder.config(config).start().await.unwrap();
+    let mut stream = manager.stream(StreamOptions::default()).await.unwrap();
+    let deaf = dispatch(&manager, call("deaf")).await;
+    until(&mut stream, ChunkType::Running).await;
+    let next = dispatch(&manager, call("echo")).await;
+    let cancelled = manager.cancel(&deaf).await.unwrap().completed_at.unwrap();
+    let next = manager.wait(&next).await.unwrap();
+    let waited = next.started_at.unwrap().since(cancelled);
+    assert!(
+        waited >= Duration::from_secs(5) && waited < Duration::from_secs(6),
+        "{waited:?}"
+    );
+    assert_eq!(manager.get(&deaf).await.unwrap().unwrap().result, None);
+}
+
+/// A callback that panics harms nobody, and each end is told to its own.
+#[tokio::test(start_paused = true)]
+async fn callbacks_hear_of_each_end_and_may_panic() {
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let tell = move |what: &'static str| {
+        let told = told.clone();
+        move |task: Task| {
+            let told = told.clone();
+            async move {
+                told.send((what, task.identity().tool_name.to_string()))
+                    .unwrap();
+                panic!("a callback of bad manners");
+            }
+        }
+    };
+    let builder = TaskManager::builder(store()).tools(tools());
+    let builder = builder
+        .on_completed(tell("completed"))
+        .on_failed(tell("failed"));
+    let manager = builder
+        .on_cancelled(tell("cancelled"))
+        .start()
+        .await
+        .unwrap();
+    for tool in ["echo", "flaky", "stuck"] {
+        let id = dispatch(&manager, call(tool)).await;
+        if tool == "stuck" {
+            manager.cancel(&id).await.unwrap();
+        }
+        let (what, of) = heard.recv().await.unwrap();
+        let expected = match tool {
+            "echo" => "completed",
+            "flaky" => "failed",
+            _ => "cancelled",
+        };
+        assert_eq!((what, of.as_str()), (expected, tool));
+    }
+}
+
+/// What an owner elsewhere reports is seen by whoever watches, like any task of ours.
+#[tokio::test(start_paused = true)]
+async fn a_record_is_streamed_like_any_task() {
+    let manager = manager().await;
+    let mut stream = manager.stream(StreamOptions::default()).await.unwrap();
+    let document = json!({
+        "id": "a/b", "subagentType": "researcher", "description": "looks up", "status": "running",
+        "createdAt": "2026-11-21T10:00:00Z", "updatedAt": "2026-11-21T10:00:00Z",
+    });
+    let record = Record::from_document(document.into()).unwrap();
+    manager.records(None).save(record).await.unwrap();
+    until(&mut stream, ChunkType::Running).await;
+    let cancelled = manager.cancel(&TaskId::new("a/b").unwrap()).await;
+    assert!(matches!(
+        cancelled,
+        Err(Error::Rejected(Rejection::OwnedElsewhere))
+    ));
 }

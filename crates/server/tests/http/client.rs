@@ -112,6 +112,7 @@ pub(crate) struct Open {
     /// Decoded, not yet handed out.
     ready: Vec<u8>,
     framing: Framing,
+    frames: usize,
 }
 
 #[derive(Debug, PartialEq)]
@@ -152,6 +153,7 @@ impl Open {
             raw,
             ready: Vec::new(),
             framing,
+            frames: 0,
         }
     }
 
@@ -163,6 +165,11 @@ impl Open {
     /// Did the body end as bodies end?
     pub(crate) fn has_ended_well(&self) -> bool {
         matches!(self.framing, Framing::Ended)
+    }
+
+    /// How many pieces of a chunked body have come.
+    pub(crate) fn frames(&self) -> usize {
+        self.frames
     }
 
     /// All that is left of the body.
@@ -254,6 +261,7 @@ impl Open {
                     }
                     self.ready.extend_from_slice(&self.raw[at + 2..end - 2]);
                     self.raw.drain(..end);
+                    self.frames += 1;
                     if size == 0 {
                         self.framing = Framing::Ended;
                         return;

@@ -4,4 +4,9 @@
 mod client;
 mod host;
 
+mod completions;
+mod listing;
+mod records;
 mod tasks;
+
+mod streams;

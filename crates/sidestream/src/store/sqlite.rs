@@ -35,8 +35,11 @@ mod list;
 mod lock;
 mod log;
 mod open;
+#[cfg(test)]
+mod plans;
 mod prepare;
 mod readers;
+mod recent;
 mod requests;
 mod row;
 mod scan;
@@ -44,6 +47,7 @@ mod schema;
 mod snapshot;
 mod spec;
 mod steady;
+mod tasks;
 mod transaction;
 mod upkeep;
 mod writer;
@@ -55,6 +59,7 @@ use prepare::prepare;
 use readers::Readers;
 use spec::Specs;
 use steady::SteadyClock;
+use tasks::Tasks;
 use transaction::Memory;
 use writer::{Job, Published, Writer};
 
@@ -144,7 +149,7 @@ impl SqliteStore {
                 last_key: opened.last_key,
                 counters: counters::Counters::default(),
                 updates: row::Updates::default(),
-                specs: Arc::clone(&specs),
+                tasks: Tasks::new(Arc::clone(&specs)),
             },
             clock: Arc::clone(&clock),
             published: Arc::clone(&published),

@@ -15,7 +15,6 @@ use sidestream_core::{AgentId, Command, Namespace, Status, Timestamp, ToolName};
 use super::counters::Scope;
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
-use super::row;
 use super::transaction::Transaction;
 use crate::store::{Claim, Claimed};
 
@@ -223,8 +222,8 @@ impl Transaction<'_> {
     }
 
     fn claim_one(&mut self, key: i64, command: &Command) -> Result<sidestream_core::Task> {
-        let specs = Arc::clone(&self.memory.specs);
-        let stored = row::by_key(self.connection, &specs, key)?
+        let stored = self
+            .find_by_key(key)?
             .ok_or_else(|| Failure::Unreadable(format!("the queue names task {key}, not there")))?;
         let identity = Arc::clone(stored.task.identity());
         self.change(Some(stored), &identity.namespace, &identity.id, command)?

@@ -53,15 +53,15 @@ impl Transaction<'_> {
 
     fn dispatch(&mut self, spec: Arc<Spec>, admission: &Admission) -> Decided<Answer> {
         let (namespace, id) = (&spec.identity.namespace, &spec.identity.id);
-        let specs = Arc::clone(&self.memory.specs);
         if let Some(repetition) = spec.repetition_key() {
-            let met = row::by_repetition(self.connection, &specs, namespace, &repetition)?;
+            let specs = &self.memory.tasks.specs;
+            let met = row::by_repetition(self.connection, specs, namespace, &repetition)?;
             if let Some(met) = met {
                 let (task, is_new) = (met.task, false);
                 return Ok(Ok(Answer::Dispatched { task, is_new }));
             }
         }
-        let stored = row::by_id(self.connection, &specs, namespace, id)?;
+        let stored = self.find(namespace, id)?;
         let is_new = stored.is_none();
         if is_new {
             match (self.admit(&spec, admission)?, admission) {
@@ -109,23 +109,20 @@ impl Transaction<'_> {
             let problem = "is asked for by a request of its own";
             return Ok(Err(Invalid::new("command", problem).into()));
         }
-        let specs = Arc::clone(&self.memory.specs);
-        let stored = row::by_id(self.connection, &specs, namespace, id)?;
+        let stored = self.find(namespace, id)?;
         let task = self.change(stored, namespace, id, command)?;
         Ok(task.map(Answer::Applied))
     }
 
     fn record(&mut self, namespace: &Namespace, record: Arc<Record>) -> Decided<Answer> {
         let id = record.id().clone();
-        let specs = Arc::clone(&self.memory.specs);
-        let stored = row::by_id(self.connection, &specs, namespace, &id)?;
+        let stored = self.find(namespace, &id)?;
         let task = self.change(stored, namespace, &id, &Command::Record(record))?;
         Ok(task.map(Answer::Applied))
     }
 
     fn delete(&mut self, namespace: &Namespace, id: &TaskId) -> Decided<Answer> {
-        let specs = Arc::clone(&self.memory.specs);
-        let Some(stored) = row::by_id(self.connection, &specs, namespace, id)? else {
+        let Some(stored) = self.find(namespace, id)? else {
             return Ok(Err(Rejection::NotFound(id.clone())));
         };
         let status = stored.task.status;

@@ -3,7 +3,6 @@
 //! A spec never changes and its key is never used twice, so one that is kept at hand can be wrong in
 //! one way only: its row may be gone. Who must know that asks the database.
 
-use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
@@ -15,52 +14,27 @@ use sidestream_core::{
 
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
+use super::recent::Recent;
 
-/// The most that a generation of [`Specs`] holds, in bytes.
-const GENERATION_BYTES_MAX: usize = 16 * 1_048_576;
 /// What a spec takes beside its arguments and metadata, in bytes: roughly.
 const SPEC_BYTES: usize = 700;
 
-/// Specs that were needed of late: two generations, of which the older is dropped when the younger is
-/// full. Shared by the writer and all readers.
+/// Specs that were needed of late. Shared by the writer and all readers.
 #[derive(Debug, Default)]
-pub(super) struct Specs(Mutex<Generations>);
-
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<i64, Arc<Spec>>,
-    old: HashMap<i64, Arc<Spec>>,
-    young_bytes: usize,
-}
+pub(super) struct Specs(Mutex<Recent<i64, Arc<Spec>>>);
 
 impl Specs {
-    /// Keeps one at hand. Only for those that are committed, or whose key will not be used again.
+    /// Keeps one at hand. Its key must not be used for another, even if it is not committed in the end.
     pub(super) fn keep(&self, key: i64, spec: &Arc<Spec>) {
-        let bytes =
-            SPEC_BYTES + spec.identity.args.bytes() + spec.metadata.as_ref().map_or(0, Json::bytes);
-        let mut generations = self.0.lock();
-        if generations.young_bytes + bytes > GENERATION_BYTES_MAX {
-            generations.old = std::mem::take(&mut generations.young);
-            generations.young_bytes = 0;
-        }
-        generations.young_bytes += bytes;
-        generations.young.insert(key, Arc::clone(spec));
-    }
-
-    fn at_hand(&self, key: i64) -> Option<Arc<Spec>> {
-        let mut generations = self.0.lock();
-        if let Some(spec) = generations.young.get(&key) {
-            return Some(Arc::clone(spec));
-        }
-        let spec = generations.old.remove(&key)?;
-        drop(generations);
-        self.keep(key, &spec);
-        Some(spec)
+        let metadata = spec.metadata.as_ref().map_or(0, Json::bytes);
+        let bytes = SPEC_BYTES + spec.identity.args.bytes() + metadata;
+        self.0.lock().keep(key, Arc::clone(spec), bytes);
     }
 
     /// A task's spec; `None` if its row is gone. Of a record only the identity counts.
     pub(super) fn of(&self, connection: &Connection, key: i64) -> Result<Option<Arc<Spec>>> {
-        if let Some(spec) = self.at_hand(key) {
+        let at_hand = self.0.lock().get(&key);
+        if let Some(spec) = at_hand {
             return Ok(Some(spec));
         }
         let mut statement = prepare(connection, &SELECT)?;

@@ -15,7 +15,8 @@ use super::counters::Counters;
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
 use super::row::{Queue, Stored, Updates};
-use super::spec::{self, Specs};
+use super::spec;
+use super::tasks::Tasks;
 
 /// What a request comes to: done, refused, or not done at all.
 pub(super) type Decided<T> = Result<std::result::Result<T, Rejection>>;
@@ -32,7 +33,7 @@ pub(super) struct Memory {
     pub(super) last_key: i64,
     pub(super) counters: Counters,
     pub(super) updates: Updates,
-    pub(super) specs: Arc<Specs>,
+    pub(super) tasks: Tasks,
 }
 
 /// A batch being carried out.
@@ -63,10 +64,24 @@ impl<'w> Transaction<'w> {
         }
     }
 
+    /// A task by its id.
+    pub(super) fn find(
+        &mut self,
+        namespace: &Namespace,
+        id: &TaskId,
+    ) -> Result<Option<Arc<Stored>>> {
+        self.memory.tasks.by_id(self.connection, namespace, id)
+    }
+
+    /// A task by its key.
+    pub(super) fn find_by_key(&mut self, key: i64) -> Result<Option<Arc<Stored>>> {
+        self.memory.tasks.by_key(self.connection, key)
+    }
+
     /// Decides, applies and saves: the only way to change a task.
     pub(super) fn change(
         &mut self,
-        stored: Option<Stored>,
+        stored: Option<Arc<Stored>>,
         namespace: &Namespace,
         id: &TaskId,
         command: &Command,
@@ -77,8 +92,8 @@ impl<'w> Transaction<'w> {
             Err(rejection) => return Ok(Err(rejection)),
         };
         match stored {
-            Some(stored) if change.is_none() => Ok(Ok(stored.task)),
-            Some(before) => self.update(before, namespace, change).map(Ok),
+            Some(stored) if change.is_none() => Ok(Ok(stored.task.clone())),
+            Some(before) => self.update(&before, namespace, change).map(Ok),
             None => self.create(namespace, change).map(Ok),
         }
     }
@@ -90,7 +105,7 @@ impl<'w> Transaction<'w> {
         self.happen(key, &mut task, namespace, change.events)?;
         let task = task.ok_or_else(|| Failure::Bug("no event makes the task".into()))?;
         spec::insert(self.connection, key, &task.spec)?;
-        self.memory.specs.keep(key, &task.spec);
+        self.memory.tasks.specs.keep(key, &task.spec);
         let mut stored = Stored {
             key,
             event_at: self.now,
@@ -101,11 +116,13 @@ impl<'w> Transaction<'w> {
         self.place(&mut stored);
         stored.insert(self.connection)?;
         let counters = &mut self.memory.counters;
-        counters.count(self.connection, None, Some(&stored.task))?;
-        Ok(stored.task)
+        let task = stored.task.clone();
+        counters.count(self.connection, &task, None, Some(task.status))?;
+        self.memory.tasks.saved(stored);
+        Ok(task)
     }
 
-    fn update(&mut self, before: Stored, namespace: &Namespace, change: Change) -> Result<Task> {
+    fn update(&mut self, before: &Stored, namespace: &Namespace, change: Change) -> Result<Task> {
         let mut after = before.clone();
         if !change.events.is_empty() {
             let mut task = Some(after.task);
@@ -121,10 +138,13 @@ impl<'w> Transaction<'w> {
         if after.task.status != before.task.status {
             self.place(&mut after);
         }
-        self.memory.updates.save(self.connection, &before, &after)?;
+        self.memory.updates.save(self.connection, before, &after)?;
         let counters = &mut self.memory.counters;
-        counters.count(self.connection, Some(&before.task), Some(&after.task))?;
-        Ok(after.task)
+        let task = after.task.clone();
+        let (from, to) = (before.task.status, task.status);
+        counters.count(self.connection, &task, Some(from), Some(to))?;
+        self.memory.tasks.saved(after);
+        Ok(task)
     }
 
     /// Gives events their places in the log, and applies them.

@@ -7,7 +7,7 @@ use sidestream_core::{Seq, Status, Timestamp};
 
 use super::failure::Result;
 use super::prepare::prepare;
-use super::row::{self, Stored};
+use super::row::Stored;
 use super::transaction::Transaction;
 use crate::store::{Cleanup, Gone, Prune, Rescue, Rescued};
 
@@ -58,10 +58,9 @@ impl Transaction<'_> {
 
     /// Ends attempts, by the rule their retries say. Returns how many.
     fn end(&mut self, rescue: &Rescue, keys: Vec<i64>) -> Result<u64> {
-        let specs = Arc::clone(&self.memory.specs);
         let mut ended = 0;
         for (key, nth) in keys.into_iter().zip(0..) {
-            let Some(stored) = row::by_key(self.connection, &specs, key)? else {
+            let Some(stored) = self.find_by_key(key)? else {
                 continue;
             };
             let command = rescue.command_for(&stored.task, nth, self.now);
@@ -91,7 +90,6 @@ impl Transaction<'_> {
     }
 
     pub(super) fn cleanup(&mut self, cleanup: &Cleanup) -> Result<u64> {
-        let specs = Arc::clone(&self.memory.specs);
         let ends = [
             (Status::Completed, cleanup.completed_before),
             (Status::Failed, cleanup.failed_before),
@@ -110,7 +108,7 @@ impl Transaction<'_> {
                 let left = i64::try_from(left).unwrap_or(i64::MAX);
                 let params = params![status.as_str(), is_untold, before.ms(), left];
                 for key in self.keys(sql, params)? {
-                    if let Some(stored) = row::by_key(self.connection, &specs, key)? {
+                    if let Some(stored) = self.find_by_key(key)? {
                         self.remove(&stored)?;
                         removed += 1;
                     }
@@ -132,7 +130,7 @@ impl Transaction<'_> {
                 .execute([last.0.cast_signed(), key])?;
         }
         let counters = &mut self.memory.counters;
-        counters.count(connection, Some(&stored.task), None)
+        counters.count(connection, &stored.task, Some(stored.task.status), None)
     }
 
     pub(super) fn prune(&mut self, prune: &Prune) -> Result<u64> {

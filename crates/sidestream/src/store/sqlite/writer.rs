@@ -121,6 +121,7 @@ impl Writer {
     /// Leaves everything as the last commit left it.
     fn undo(&mut self) {
         self.memory.counters.forget();
+        self.memory.tasks.forget();
         // After some errors SQLite has rolled back by itself.
         if !self.connection.is_autocommit()
             && let Err(error) = self.execute("ROLLBACK")

@@ -1,0 +1,85 @@
+//! What was needed of late, at hand: two generations, of which the older goes when the younger is full.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// The most that a generation holds, in bytes.
+const GENERATION_BYTES_MAX: usize = 16 * 1_048_576;
+
+/// Things at hand, in bounded memory.
+#[derive(Debug)]
+pub(super) struct Recent<K, V> {
+    young: HashMap<K, (V, usize)>,
+    old: HashMap<K, (V, usize)>,
+    young_bytes: usize,
+}
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            young_bytes: 0,
+        }
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Recent<K, V> {
+    /// Keeps a thing of roughly so many bytes, in place of the one that had its key.
+    pub(super) fn keep(&mut self, key: K, value: V, bytes: usize) {
+        if self.young_bytes + bytes > GENERATION_BYTES_MAX {
+            self.old = std::mem::take(&mut self.young);
+            self.young_bytes = 0;
+        }
+        self.young_bytes += bytes;
+        self.old.remove(&key);
+        if let Some((_, before)) = self.young.insert(key, (value, bytes)) {
+            self.young_bytes = self.young_bytes.saturating_sub(before);
+        }
+    }
+
+    pub(super) fn get<Q>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        if let Some((value, _)) = self.young.get(key) {
+            return Some(value.clone());
+        }
+        let (key, (value, bytes)) = self.old.remove_entry(key)?;
+        self.keep(key, value.clone(), bytes);
+        Some(value)
+    }
+
+    pub(super) fn remove(&mut self, key: &K) {
+        self.old.remove(key);
+        if let Some((_, bytes)) = self.young.remove(key) {
+            self.young_bytes = self.young_bytes.saturating_sub(bytes);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_stays_and_the_rest_goes() {
+        let mut recent = Recent::default();
+        let third = GENERATION_BYTES_MAX / 3;
+        for n in 0..100 {
+            recent.keep(n, n * n, third);
+            assert_eq!(recent.get(&0), Some(0), "needed each time");
+        }
+        assert_eq!(recent.get(&99), Some(9_801));
+        assert_eq!(recent.get(&50), None);
+        assert!(recent.young.len() + recent.old.len() <= 6);
+        recent.remove(&99);
+        assert_eq!(recent.get(&99), None);
+    }
+}
