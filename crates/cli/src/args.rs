@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use sidestream::Timestamp;
 use sidestream_client::{ChunkType, Filter, SnapshotKind, Status};
 
 use crate::config::flags::SettingFlags;
@@ -169,6 +170,9 @@ pub(crate) struct RunArgs {
     /// Higher goes first.
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pub(crate) priority: Option<i16>,
+    /// Not before this time, such as 2026-11-21T08:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) run_at: Option<Timestamp>,
     /// What it is, for people.
     #[arg(long, value_name = "TEXT")]
     pub(crate) description: Option<String>,

@@ -2,13 +2,14 @@
 //! exits.
 //!
 //! Read [`args`] first: what can be said. Each subcommand is one file of [`commands`]. What they share:
-//! [`place`] (a server, or the data directory itself), [`show`] (how chunks and tasks look), [`console`]
+//! [`place`] (a server, or the data directory itself), [`following`] (its stream), [`show`] (how chunks and tasks look), [`console`]
 //! (where it is said), [`exit`] (how it ends), [`config`] (what holds, and who said so).
 
 mod args;
 mod commands;
 mod demo;
 
+mod following;
 mod place;
 mod show;
 

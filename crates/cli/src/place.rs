@@ -211,6 +211,17 @@ impl Drop for Announcement {
     }
 }
 
+/// A server that serves the same data as one that was lost, under another address: it was started anew.
+/// `None` where the server was named, not found.
+pub(crate) fn moved(common: &Common, lost: &Client) -> Option<Client> {
+    if common.server.as_ref().is_some_and(|url| !url.is_empty()) {
+        return None;
+    }
+    let directory = settings(common).ok()?.data;
+    let url = server_of(&directory).filter(|url| url != lost.base())?;
+    client(common, &url).ok()
+}
+
 /// Where the server of a data directory says it listens. It may be gone.
 fn server_of(directory: &Path) -> Option<String> {
     let text = std::fs::read_to_string(directory.join(SERVER_FILE)).ok()?;
@@ -335,7 +346,7 @@ impl Local {
         }
     }
 
-    async fn list(&self, list: &ListRequest) -> Result<Page, Failure> {
+    pub(crate) async fn list(&self, list: &ListRequest) -> Result<Page, Failure> {
         let mut query = ListQuery::new(self.namespace.clone(), list.limit.unwrap_or(100));
         query.statuses.clone_from(&list.statuses);
         query.agent_id = list.agent_id.as_deref().map(str::parse).transpose()?;

@@ -155,7 +155,7 @@ fn unquoted(json: &str) -> Cow<'_, str> {
 /// A result or payload within a line.
 fn brief(json: &Json) -> String {
     let text = unquoted(json.as_str());
-    let text = text.trim_end();
+    let text = text.trim();
     match text.split_once('\n') {
         Some((_, rest)) => {
             let first = text.lines().next().unwrap_or_default();

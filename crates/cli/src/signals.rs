@@ -2,7 +2,8 @@
 
 use std::io;
 
-/// Waits until the process is told to stop. From the first call on, that no longer kills it.
+/// Waits until the process is told to stop. From the first call on, that no longer kills it: whoever
+/// waits more than once must keep the future, or miss what comes between two.
 ///
 /// # Errors
 /// When the system does not let us listen.

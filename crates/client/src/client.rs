@@ -623,8 +623,15 @@ impl Client {
         }
     }
 
-    pub(crate) fn lost(&self, cause: &str) -> Error {
+    pub(crate) fn silent(&self) -> Error {
         Error::Unreachable {
+            server: self.base().to_owned(),
+            cause: "it did not answer in time".into(),
+        }
+    }
+
+    pub(crate) fn lost(&self, cause: &str) -> Error {
+        Error::Lost {
             server: self.base().to_owned(),
             cause: cause.to_owned(),
         }
@@ -704,7 +711,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// What is at the bottom of it: "error sending request" helps nobody.
-fn root_cause(error: &reqwest::Error) -> String {
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "it did not answer in time".into();
     }

@@ -24,7 +24,7 @@ use sidestream_core::{ChunkType, Filter, TaskId};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::chunk::Chunk;
-use crate::client::Client;
+use crate::client::{Client, root_cause};
 use crate::error::Error;
 use crate::sse::{Parsed, Parser};
 
@@ -352,14 +352,14 @@ impl Stream {
                 Ok(())
             }
             Read::End => match &self.request.story_of {
-                None => Err(self.client.lost("the server ended the stream")),
+                None => Err(self.client.lost("the server ended it")),
                 Some(id) => {
                     let (client, id) = (self.client.clone(), id.clone());
                     self.state = State::Asking(Box::pin(async move { client.get(&id).await }));
                     Ok(())
                 }
             },
-            Read::Broken(error) => Err(self.client.unreachable(&error)),
+            Read::Broken(error) => Err(self.client.lost(&root_cause(&error))),
             Read::Silent => Err(self.client.lost("nothing was heard from it for a while")),
             Read::Nonsense(problem) => Err(self.client.protocol(&problem)),
         }
@@ -402,7 +402,7 @@ impl Stream {
             self.ended_task = Some(task);
             self.state = State::Ended;
         } else {
-            let error = self.client.lost("the server ended the stream");
+            let error = self.client.lost("the server ended it");
             self.lose(error);
         }
     }
@@ -484,7 +484,7 @@ async fn connect(
     // Only the head of the answer is bounded: the body goes on for as long as anybody watches.
     let response = match timeout(client.request_timeout(), http.send()).await {
         Ok(sent) => sent.map_err(|e| client.unreachable(&e))?,
-        Err(_) => return Err(client.lost("it did not answer in time")),
+        Err(_) => return Err(client.silent()),
     };
     let response = client.accepted(response).await?;
     if response.status() == StatusCode::NO_CONTENT {

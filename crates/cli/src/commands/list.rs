@@ -44,6 +44,7 @@ pub(crate) async fn list(
     if !console.json {
         console.note(&match usize::try_from(total) {
             Ok(0) => "no task matches".to_owned(),
+            Ok(1) if shown == 1 => "1 task".to_owned(),
             Ok(total) if total > shown => format!("{shown} of {total} tasks; --all shows all"),
             _ => format!("{shown} tasks"),
         });

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::pin::pin;
 use std::sync::Arc;
 
 use sidestream::core::wire::TaskRecord;
@@ -14,6 +15,7 @@ use sidestream_client::{Client, Dispatched as Sent, Item, StreamRequest};
 use crate::args::{Common, RunArgs};
 use crate::console::{Console, Style, plain};
 use crate::exit::{Exit, Failure};
+use crate::following::Following;
 use crate::place::{self, IfMissing, Local, Place, own_chunk};
 use crate::show;
 use crate::signals::told_to_stop;
@@ -24,7 +26,7 @@ pub(crate) async fn run(common: &Common, args: RunArgs, console: Console) -> Res
     let is_followed = args.follow || !args.command.is_empty();
     let task = new_task(args)?;
     match Place::find(common, IfMissing::Create).await? {
-        Place::Server(client) => send(&client, &task, is_followed, console).await,
+        Place::Server(client) => send(common, &client, &task, is_followed, console).await,
         Place::Directory(local) => run_here(common, local, task, console).await,
     }
 }
@@ -52,6 +54,7 @@ fn new_task(args: RunArgs) -> Result<NewTask, Failure> {
         timeout_ms: args.timeout_ms,
         max_retries: args.max_retries,
         priority: args.priority,
+        run_at: args.run_at,
         description: args.description.or(description),
         idempotency_key: args.idempotency_key,
         ..NewTask::default()
@@ -85,6 +88,7 @@ pub(crate) fn read_json(flag: &str, text: &str) -> Result<Json, Failure> {
 
 /// Has a server run it.
 async fn send(
+    common: &Common,
     client: &Client,
     task: &NewTask,
     is_followed: bool,
@@ -100,7 +104,7 @@ async fn send(
         Err(error) => return Err(refused(error, task)),
     };
     if is_followed {
-        return follow(client, &record.id, console).await;
+        return follow(common, client, &record.id, console).await;
     }
     if console.json {
         console.json(&record)?;
@@ -135,12 +139,19 @@ fn refused(error: sidestream_client::Error, task: &NewTask) -> Failure {
 }
 
 /// Shows a task's story from a server, and ends as the task does.
-async fn follow(client: &Client, id: &TaskId, console: Console) -> Result<Exit, Failure> {
-    let mut story = client.stream(StreamRequest::story(id.clone()));
+async fn follow(
+    common: &Common,
+    client: &Client,
+    id: &TaskId,
+    console: Console,
+) -> Result<Exit, Failure> {
+    let request = StreamRequest::story(id.clone());
+    let mut story = Following::new(common, client, request);
+    let mut told_to_stop = pin!(told_to_stop());
     loop {
         let item = tokio::select! {
             item = story.next() => item,
-            _ = told_to_stop() => {
+            _ = &mut told_to_stop => {
                 console.note(&format!("the task goes on; `sidestream watch {id}` shows it again"));
                 return Ok(Exit::Interrupted);
             }
@@ -156,7 +167,7 @@ async fn follow(client: &Client, id: &TaskId, console: Console) -> Result<Exit, 
             None => break,
         }
     }
-    Ok(exit_of(story.ended_task()))
+    Ok(exit_of(story.stream().ended_task()))
 }
 
 /// How the program ends after a task that it waited for.
@@ -259,6 +270,7 @@ async fn run_to_end(
         ..StreamOptions::default()
     };
     let mut story = manager.stream(options).await?;
+    let mut told_to_stop = pin!(told_to_stop());
     let mut is_told = false;
     loop {
         tokio::select! {
@@ -271,7 +283,7 @@ async fn run_to_end(
                 None => break,
             },
             // The task runs here: nobody else can go on with it.
-            _ = told_to_stop(), if !is_told => {
+            _ = &mut told_to_stop, if !is_told => {
                 is_told = true;
                 console.note(&console.paint_error(Style::Yellow, "told to stop: cancels the task"));
                 let _ = manager.cancel(&id).await;

@@ -1,5 +1,7 @@
 //! `sidestream watch`: what happens, as it happens, until told to stop; or one task's whole story.
 
+use std::pin::pin;
+
 use sidestream::clock::{Clock, SystemClock};
 use sidestream::{Cursor, TaskId};
 use sidestream_client::{Chunk, Client, Item, StreamRequest};
@@ -8,6 +10,7 @@ use crate::args::{Common, WatchArgs};
 use crate::commands::run::exit_of;
 use crate::console::{Console, Style, cut, padded};
 use crate::exit::{Exit, Failure};
+use crate::following::Following;
 use crate::place::{IfMissing, Local, Place};
 use crate::show;
 use crate::signals::told_to_stop;
@@ -23,7 +26,7 @@ pub(crate) async fn watch(
     console: Console,
 ) -> Result<Exit, Failure> {
     match Place::find(common, IfMissing::Refuse).await? {
-        Place::Server(client) => watch_server(&client, &args, console).await,
+        Place::Server(client) => watch_server(common, &client, &args, console).await,
         Place::Directory(local) => replay(&local, &args, console).await,
     }
 }
@@ -40,26 +43,29 @@ fn request(args: &WatchArgs) -> Result<StreamRequest, Failure> {
 }
 
 async fn watch_server(
+    common: &Common,
     client: &Client,
     args: &WatchArgs,
     console: Console,
 ) -> Result<Exit, Failure> {
-    let mut stream = client.stream(request(args)?);
+    let mut following = Following::new(common, client, request(args)?);
     let mut lines = Lines::new(console);
+    let mut told_to_stop = pin!(told_to_stop());
     let mut has_connected = false;
     let mut is_lost = false;
     loop {
         let item = tokio::select! {
-            item = stream.next() => item,
-            _ = told_to_stop() => {
-                if let Some(cursor) = stream.cursor().filter(|_| args.id.is_none()) {
+            item = following.next() => item,
+            _ = &mut told_to_stop => {
+                let cursor = following.stream().cursor();
+                if let Some(cursor) = cursor.filter(|_| args.id.is_none()) {
                     console.note(&format!("go on from here with --after {cursor}"));
                 }
                 return Ok(Exit::Done);
             }
         };
         match item {
-            None => return Ok(exit_of(stream.ended_task())),
+            None => return Ok(exit_of(following.stream().ended_task())),
             Some(Err(error)) => return Err(error.into()),
             Some(Ok(Item::Chunk(chunk))) => lines.show(&chunk)?,
             Some(Ok(Item::Moved)) => {}
