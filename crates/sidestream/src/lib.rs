@@ -37,6 +37,8 @@
 //!
 //! Where background tasks are disabled there is no manager: keep an `Option<TaskManager>`.
 
+pub mod testing;
+
 pub mod manager;
 
 pub mod maintenance;

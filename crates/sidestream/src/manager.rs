@@ -268,7 +268,9 @@ impl TaskManager {
 
     fn dispatch_request(&self, task: NewTask) -> Result<Request, Error> {
         let inner = &self.inner;
-        let tool = inner.tools.get(task.tool_name.as_str());
+        // A name that cannot be one is told as that, not as an unknown one.
+        let name = ToolName::new(task.tool_name.as_str())?;
+        let tool = inner.tools.get(&name);
         if tool.is_none() && !inner.config.accepts_any_tool {
             return Err(unknown_tool(&task.tool_name, &inner.tools).into());
         }
