@@ -3,6 +3,7 @@
 //!
 //! A process of this test's own binary is the server. It is killed again and again while clients
 //! dispatch to it and one watches everything; each time another is started on the same directory.
+#![expect(clippy::print_stdout, reason = "a test that fails must show its seed")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;

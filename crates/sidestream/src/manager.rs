@@ -18,6 +18,7 @@ use crate::chance::{self, Chance};
 use crate::error::{Error, StoreError};
 use crate::maintenance::pruner::{Cleaned, Pruner};
 use crate::maintenance::rescuer::Rescuer;
+use crate::records::Records;
 use crate::store::{Admission, Answer, Head, Limits, ListQuery, Page, Request, Store, Told};
 use crate::stream::tail::Tail;
 use crate::stream::{ChunkStream, Source, StreamOptions};
@@ -471,6 +472,15 @@ impl TaskManager {
 
     fn ring_head(&self) -> Seq {
         self.inner.source.ring.head()
+    }
+
+    /// The records of this namespace: tasks that their owner elsewhere runs. Ended ones expire after
+    /// `expiration_ms` milliseconds; never, if `None`.
+    #[must_use]
+    pub fn records(&self, expiration_ms: Option<u64>) -> Records {
+        let store = Arc::clone(self.store());
+        let records = Records::new(store, self.namespace.clone(), expiration_ms);
+        records.written_by(self.inner.writer.clone())
     }
 
     /// Commits requests of one's own, in a group with everyone else's: for those who build on the

@@ -35,6 +35,8 @@ mod list;
 mod lock;
 mod log;
 mod open;
+#[cfg(test)]
+mod plans;
 mod prepare;
 mod readers;
 mod recent;

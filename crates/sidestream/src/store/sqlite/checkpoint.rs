@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -20,6 +21,9 @@ use super::open;
 const PASSIVE_PAGES: i32 = 1_000;
 /// From how many pages in the log ahead the writer does.
 const RESTART_PAGES: i32 = 16_000;
+
+/// How long the writer waits for those who read the log ahead, when it wants it to begin anew.
+const RESTART_WAIT: Duration = Duration::from_millis(100);
 
 /// Watches how long the log ahead grows.
 #[derive(Debug)]
@@ -76,7 +80,7 @@ impl Checkpointer {
             self.pages_restart = RESTART_PAGES;
         }
         if pages >= self.pages_restart {
-            let was_kept = open::checkpoint(writer, "RESTART");
+            let was_kept = restart(writer);
             // Whoever still reads the old log keeps it from beginning anew: not each commit waits.
             let is_done = matches!(was_kept, Ok(false));
             self.pages_restart = if is_done {
@@ -107,10 +111,77 @@ impl Checkpointer {
     }
 }
 
+/// Moves everything and has the log ahead begin anew, if those who read it are done soon.
+fn restart(writer: &Connection) -> Result<bool> {
+    writer.busy_timeout(RESTART_WAIT)?;
+    let was_kept = open::checkpoint(writer, "RESTART");
+    writer.busy_timeout(open::BUSY_TIMEOUT)?;
+    was_kept
+}
+
 /// A checkpoint that was not made is no harm yet: the commits are safe in the log ahead, and the next
 /// one tries again.
 fn log_failure(done: Result<bool>) {
     if let Err(error) = done {
         tracing::warn!(?error, "checkpoint not made");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    /// A writer whose thread is always too late.
+    fn alone(directory: &TempDir) -> (Connection, Checkpointer) {
+        let file = directory.path().join("database");
+        let options = SqliteOptions::default();
+        let mut writer = open::connect(&file, &options).expect("a connection");
+        let wal = "PRAGMA journal_mode = WAL";
+        writer.query_row(wal, [], |_| Ok(())).expect("it is set");
+        let table = "CREATE TABLE some (bytes)";
+        writer.execute_batch(table).expect("a table");
+        let mut checkpointer =
+            Checkpointer::start(&mut writer, &file, &options).expect("it starts");
+        checkpointer.wake = None;
+        (writer, checkpointer)
+    }
+
+    fn write(writer: &Connection, checkpointer: &mut Checkpointer, megabytes: usize) {
+        for _ in 0..megabytes {
+            let insert = "INSERT INTO some VALUES (zeroblob(1000000))";
+            writer.execute(insert, []).expect("it is written");
+            checkpointer.after_commit(writer);
+        }
+    }
+
+    fn wal_bytes(directory: &TempDir) -> u64 {
+        let wal = directory.path().join("database-wal");
+        std::fs::metadata(wal).expect("it is there").len()
+    }
+
+    #[test]
+    fn the_writer_keeps_the_log_ahead_short_by_itself() {
+        let directory = TempDir::new().expect("a directory");
+        let (writer, mut checkpointer) = alone(&directory);
+        write(&writer, &mut checkpointer, 200);
+        assert!(wal_bytes(&directory) < 70_000_000);
+    }
+
+    #[test]
+    fn a_long_read_delays_it_and_no_more() {
+        let directory = TempDir::new().expect("a directory");
+        let (writer, mut checkpointer) = alone(&directory);
+        let reader = open::connect_to_read(&directory.path().join("database"));
+        let reader = reader.expect("a connection");
+        reader
+            .execute_batch("BEGIN; SELECT count(*) FROM some")
+            .expect("it reads");
+        write(&writer, &mut checkpointer, 80);
+        let bytes = wal_bytes(&directory);
+        assert!(bytes > 80_000_000);
+        reader.execute_batch("COMMIT").expect("it is done");
+        write(&writer, &mut checkpointer, 100);
+        assert!(wal_bytes(&directory) < bytes + 6_000_000);
     }
 }

@@ -5,7 +5,7 @@
 //! end. What it has read or written it remembers: nobody else writes. When a transaction is undone, it
 //! forgets everything.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use sidestream_core::{AgentId, Namespace, Status, Task, ToolName};
@@ -121,75 +121,75 @@ pub(super) fn read_both(
 /// The counters as the writer knows them.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    known: HashMap<(Scope, bool), Counts>,
-    changed: HashSet<(Scope, bool)>,
+    known: HashMap<Counter, Known>,
+    /// Those of them that the transaction has changed.
+    changed: Vec<Counter>,
+}
+
+/// A scope, and whether it is about the tasks whose owner is elsewhere.
+type Counter = (Scope, bool);
+
+#[derive(Debug)]
+struct Known {
+    counts: Counts,
+    is_changed: bool,
 }
 
 impl Counters {
     /// How many of the tasks that take slots stand where.
     pub(super) fn ours(&mut self, connection: &Connection, scope: Scope) -> Result<Counts> {
-        Ok(*self.known(connection, (scope, false))?)
+        Ok(self.known(connection, &(scope, false))?.counts)
     }
 
     /// Counts a task's change from one status to another, or its coming, or its going.
     pub(super) fn count(
         &mut self,
         connection: &Connection,
-        before: Option<&Task>,
-        after: Option<&Task>,
+        task: &Task,
+        before: Option<Status>,
+        after: Option<Status>,
     ) -> Result<()> {
-        let is_alike = |before: &Task, after: &Task| before.status == after.status;
-        if before
-            .zip(after)
-            .is_some_and(|(before, after)| is_alike(before, after))
-        {
+        if before == after {
             return Ok(());
         }
-        for (task, by) in [(before, -1), (after, 1)] {
-            let Some(task) = task else { continue };
-            for scope in Scope::of(task) {
-                let counter = (scope, task.is_external());
-                self.known(connection, counter.clone())?.0[task.status as usize] += by;
-                self.changed.insert(counter);
+        for scope in Scope::of(task) {
+            let counter = (scope, task.is_external());
+            let known = self.known(connection, &counter)?;
+            for (status, by) in [(before, -1), (after, 1)] {
+                if let Some(status) = status {
+                    known.counts.0[status as usize] += by;
+                }
+            }
+            if !std::mem::replace(&mut known.is_changed, true) {
+                self.changed.push(counter);
             }
         }
         Ok(())
     }
 
-    fn known(&mut self, connection: &Connection, counter: (Scope, bool)) -> Result<&mut Counts> {
-        use std::collections::hash_map::Entry;
-        match self.known.entry(counter) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(unknown) => {
-                let (scope, is_external) = unknown.key();
-                let counts = read(connection, scope, *is_external)?;
-                Ok(unknown.insert(counts))
-            }
+    fn known(&mut self, connection: &Connection, counter: &Counter) -> Result<&mut Known> {
+        if !self.known.contains_key(counter) {
+            let known = Known {
+                counts: read(connection, &counter.0, counter.1)?,
+                is_changed: false,
+            };
+            self.known.insert(counter.clone(), known);
         }
+        Ok(self
+            .known
+            .get_mut(counter)
+            .expect("it has just been put there"))
     }
 
     /// Writes what has changed: the last step before the commit.
     pub(super) fn write(&mut self, connection: &Connection) -> Result<()> {
-        let mut save = prepare(
-            connection,
-            "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )?;
-        let mut remove = prepare(
-            connection,
-            "DELETE FROM counters WHERE scope = ? AND namespace = ? AND value = ?
-                AND is_external = ?",
-        )?;
-        for counter in self.changed.drain() {
-            let counts = self.known[&counter];
-            let (scope, is_external) = counter;
-            let [kind, namespace, value] = scope.columns();
-            if counts == Counts::default() {
-                remove.execute(params![kind, namespace, value, is_external])?;
-                continue;
-            }
-            let [a, b, c, d, e, f, g] = counts.0;
-            let row = params![kind, namespace, value, is_external, a, b, c, d, e, f, g];
-            save.execute(row)?;
+        for counter in std::mem::take(&mut self.changed) {
+            let known = self
+                .known
+                .get_mut(&counter)
+                .expect("what was changed is known");
+            known.is_changed = false;
+            save(connection, &counter, known.counts)?;
         }
         if self.known.len() > REMEMBERED_MAX {
             self.known.clear();
@@ -202,4 +202,21 @@ impl Counters {
         self.known.clear();
         self.changed.clear();
     }
+}
+
+fn save(connection: &Connection, (scope, is_external): &Counter, counts: Counts) -> Result<()> {
+    let [kind, namespace, value] = scope.columns();
+    if counts == Counts::default() {
+        let sql = "DELETE FROM counters WHERE scope = ? AND namespace = ? AND value = ?
+            AND is_external = ?";
+        prepare(connection, sql)?.execute(params![kind, namespace, value, is_external])?;
+        return Ok(());
+    }
+    let sql = "INSERT OR REPLACE INTO counters (scope, namespace, value, is_external,
+            pending, running, suspended, completed, failed, timed_out, cancelled)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let [a, b, c, d, e, f, g] = counts.0;
+    let row = params![kind, namespace, value, is_external, a, b, c, d, e, f, g];
+    prepare(connection, sql)?.execute(row)?;
+    Ok(())
 }

@@ -116,8 +116,8 @@ impl<'w> Transaction<'w> {
         self.place(&mut stored);
         stored.insert(self.connection)?;
         let counters = &mut self.memory.counters;
-        counters.count(self.connection, None, Some(&stored.task))?;
         let task = stored.task.clone();
+        counters.count(self.connection, &task, None, Some(task.status))?;
         self.memory.tasks.saved(stored);
         Ok(task)
     }
@@ -140,8 +140,9 @@ impl<'w> Transaction<'w> {
         }
         self.memory.updates.save(self.connection, before, &after)?;
         let counters = &mut self.memory.counters;
-        counters.count(self.connection, Some(&before.task), Some(&after.task))?;
         let task = after.task.clone();
+        let (from, to) = (before.task.status, task.status);
+        counters.count(self.connection, &task, Some(from), Some(to))?;
         self.memory.tasks.saved(after);
         Ok(task)
     }

@@ -130,7 +130,7 @@ impl Transaction<'_> {
                 .execute([last.0.cast_signed(), key])?;
         }
         let counters = &mut self.memory.counters;
-        counters.count(connection, Some(&stored.task), None)
+        counters.count(connection, &stored.task, Some(stored.task.status), None)
     }
 
     pub(super) fn prune(&mut self, prune: &Prune) -> Result<u64> {

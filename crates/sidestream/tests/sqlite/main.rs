@@ -1,0 +1,9 @@
+//! What only the store on SQLite can break: files, locks, crashes, full disks. What every store promises
+//! is in `conformance.rs`.
+#![cfg(feature = "sqlite")]
+
+mod crash;
+mod open;
+mod room;
+mod support;
+mod wal;
