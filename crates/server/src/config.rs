@@ -43,7 +43,8 @@ pub struct ServerLimits {
     /// The longest `Prefer: wait`: 60 seconds.
     pub wait: Duration,
     /// How long a client may read nothing while there is something for it: 30 seconds. Then its
-    /// connection is closed; a stream resumes where it was.
+    /// connection is closed; a stream resumes where it was. As long, a stream bears that the store cannot be
+    /// read.
     pub write: Duration,
     /// How often a quiet stream shows that it is alive: every 15 seconds.
     pub keep_alive: Duration,

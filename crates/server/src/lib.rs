@@ -1,9 +1,9 @@
 //! Sidestream over HTTP: tasks, their streams, and the routes that existing clients call.
 //!
 //! The server adds nothing to what a [`TaskManager`] does; it only lets others ask for it. A request
-//! passes, in this order: [`connection`] (sockets and their time limits), [`origin`] (may a web page
-//! ask this?), [`auth`] (who asks, and in which namespace), then a handler of [`v1`] or [`compat`].
-//! Whatever goes wrong becomes a [`problem::Problem`].
+//! passes, in this order: `connection` (sockets and their time limits), `origin` (may a web page
+//! ask this?), `auth` (who asks, and in which namespace), then a handler of `v1` or `compat`.
+//! Whatever goes wrong becomes a `problem::Problem`.
 //!
 //! ```
 //! use sidestream::{MemoryStore, TaskManager};

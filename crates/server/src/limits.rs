@@ -38,7 +38,8 @@ pub(crate) async fn bound_time(
     let limit = app.config.limits.request + wait.unwrap_or_default();
     let answer = tokio::time::timeout(limit, next.run(request)).await;
     answer.unwrap_or_else(|_| {
-        let detail = format!("the request was not answered within {} s", limit.as_secs());
+        let limit = limit.as_secs_f64();
+        let detail = format!("the request was not answered within {limit} s");
         Problem::new(Kind::Unavailable, detail).into_response()
     })
 }
@@ -84,7 +85,7 @@ pub(crate) async fn json_bytes(request: Request, app: &App) -> Result<Bytes, Pro
     let time = limits.request / 2;
     let read = tokio::time::timeout(time, read(request, limits.body_bytes)).await;
     read.unwrap_or_else(|_| {
-        let detail = format!("the body did not arrive within {} s", time.as_secs());
+        let detail = format!("the body did not arrive within {} s", time.as_secs_f64());
         Err(Problem::new(Kind::RequestTimeout, detail))
     })
 }

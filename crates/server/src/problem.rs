@@ -260,6 +260,40 @@ mod tests {
     const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
     const HEADING: &str = "| `type` | status | title |\n|---|---|---|\n";
 
+    /// What a caller can do about an error is in its status.
+    #[test]
+    fn each_error_has_its_status() {
+        let id = sidestream::TaskId::new("x").expect("a fit id");
+        let at_capacity = Rejection::AtCapacity {
+            scope: "tasks".into(),
+            running: 1,
+            limit: 1,
+        };
+        let invalid = Invalid::new("toolName", "is empty");
+        let store = |kind| Error::from(StoreError::new(kind, "it says why"));
+        for (error, status) in [
+            (Error::from(invalid.clone()), 400),
+            (Rejection::Invalid(invalid).into(), 400),
+            (Rejection::NotFound(id).into(), 404),
+            (Rejection::AlreadyExists.into(), 409),
+            (Rejection::OwnedHere.into(), 409),
+            (Rejection::LeaseHeld.into(), 409),
+            (at_capacity.into(), 429),
+            (store(StoreErrorKind::Bug), 500),
+            (store(StoreErrorKind::Damaged), 500),
+            (store(StoreErrorKind::Unavailable), 503),
+            (store(StoreErrorKind::OutcomeUnknown), 503),
+            (store(StoreErrorKind::Full), 507),
+            (Error::ShutDown, 503),
+            (Error::Overloaded { waiting: 1 }, 503),
+        ] {
+            let message = error.to_string();
+            let problem = Problem::from(error);
+            assert_eq!(problem.kind.row().0.as_u16(), status, "{message}");
+            assert_eq!(problem.detail, message);
+        }
+    }
+
     /// `UPDATE_DOCS=1` rewrites the table in `docs/errors.md`.
     #[test]
     fn the_table_of_problems_is_documented() {

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -18,7 +19,8 @@ use bytes::Bytes;
 use futures::Stream;
 use futures::stream::unfold;
 use sidestream::core::Invalid;
-use sidestream::{ChunkStream, Cursor, Start, StreamItem, StreamOptions};
+use sidestream::{ChunkStream, Cursor, Start, StoreError, StreamItem, StreamOptions};
+use tokio::time::Instant;
 
 use crate::App;
 use crate::auth::Caller;
@@ -30,6 +32,8 @@ const FRAME_BYTES: usize = 64 << 10;
 /// What comes first: how soon to reconnect, in milliseconds, and a comment. A body that stays mute until
 /// the first event makes `fetch` and `EventSource` hang.
 const PREAMBLE: &str = "retry: 1000\n\n: open\n\n";
+/// How long to wait when the store cannot be read.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Says only that the stream is alive.
 const COMMENT: &str = ": keep-alive\n\n";
 
@@ -69,6 +73,8 @@ pub(crate) async fn respond(
         stream: manager.stream(options).await?,
         pending: VecDeque::new(),
         seen,
+        failing_since: None,
+        patience: app.config.limits.write,
         open: app.metrics.stream_opened(),
         has_begun: false,
     };
@@ -112,6 +118,10 @@ struct Writer {
     pending: VecDeque<StreamItem>,
     /// The client's cursor.
     seen: Option<Cursor>,
+    /// Since when the store cannot be read.
+    failing_since: Option<Instant>,
+    /// How long that is borne.
+    patience: Duration,
     open: crate::metrics::OpenStream,
     has_begun: bool,
 }
@@ -122,17 +132,14 @@ impl Writer {
             let mut writer = writer?;
             match writer.frame().await? {
                 Ok(frame) => Some((Ok(frame), Some(writer))),
-                Err(error) => {
-                    // The body breaks off, so that the client does not take it for the end.
-                    tracing::warn!(%error, "a stream breaks off: the store cannot be read");
-                    Some((Err(io::Error::other(error)), None))
-                }
+                // The body breaks off, so that the client does not take it for the end.
+                Err(error) => Some((Err(io::Error::other(error)), None)),
             }
         })
     }
 
     /// All that is ready, up to a frame's size; `None` at the end.
-    async fn frame(&mut self) -> Option<Result<Bytes, sidestream::StoreError>> {
+    async fn frame(&mut self) -> Option<Result<Bytes, StoreError>> {
         if !self.has_begun {
             self.has_begun = true;
             return Some(Ok(Bytes::from_static(PREAMBLE.as_bytes())));
@@ -140,9 +147,10 @@ impl Writer {
         if self.pending.is_empty() {
             match self.stream.next_batch().await? {
                 Ok(items) => self.pending = items.into(),
-                Err(error) => return Some(Err(error)),
+                Err(error) => return Some(self.bear(error).await),
             }
         }
+        self.failing_since = None;
         let mut frame = String::new();
         let mut chunks = 0;
         while frame.len() < FRAME_BYTES
@@ -153,6 +161,18 @@ impl Writer {
         }
         self.open.sent(chunks, frame.len());
         Some(Ok(frame.into()))
+    }
+
+    /// A short outage is waited for: the stream goes on where it was. A browser that had to come again
+    /// meanwhile would be refused, and then stay away.
+    async fn bear(&mut self, error: StoreError) -> Result<Bytes, StoreError> {
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= self.patience {
+            tracing::warn!(%error, "a stream breaks off: the store cannot be read");
+            return Err(error);
+        }
+        tokio::time::sleep(RETRY_AFTER.min(self.patience)).await;
+        Ok(Bytes::from_static(COMMENT.as_bytes()))
     }
 
     fn write(&mut self, frame: &mut String, item: StreamItem) {

@@ -18,3 +18,4 @@ mod keys;
 mod web_pages;
 
 mod operation;
+mod outages;
