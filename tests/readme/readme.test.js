@@ -23,7 +23,9 @@ before(async () => {
   const address = `127.0.0.1:${await freePort()}`;
   base = `http://${address}`;
   const binary = resolve(process.env.SIDESTREAM_BIN ?? assert.fail('SIDESTREAM_BIN names the binary'));
-  server = spawn(binary, ['serve', '--listen', address], { cwd: directory, stdio: ['ignore', 'ignore', 'inherit'] });
+  const { SIDESTREAM_BIN, ...env } = process.env;
+  const args = ['serve', '--listen', address, '--data', join(directory, 'data')];
+  server = spawn(binary, args, { cwd: directory, env, stdio: ['ignore', 'ignore', 'inherit'] });
   await until(() => fetch(`${base}/readyz`).then((answer) => answer.ok, () => false));
 });
 

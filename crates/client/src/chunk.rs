@@ -11,7 +11,7 @@ pub struct Chunk {
     /// What it says; `None` for a type that this version does not know.
     pub chunk_type: Option<ChunkType>,
     /// What it says about it.
-    pub payload: Payload,
+    pub payload: Arc<Payload>,
     json: Arc<str>,
 }
 
@@ -81,7 +81,7 @@ impl Chunk {
         let envelope: Envelope = serde_json::from_str(&json)?;
         Ok(Self {
             chunk_type: ChunkType::parse(&envelope.type_name).ok(),
-            payload: envelope.payload,
+            payload: Arc::new(envelope.payload),
             json,
         })
     }

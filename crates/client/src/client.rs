@@ -4,34 +4,24 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
-use serde::de::DeserializeOwned;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use sidestream_core::wire::TaskRecord;
 use sidestream_core::{ChunkType, Filter, Json, NewTask, Status, TaskId, ThreadId, Timestamp};
 
 use crate::error::{Error, Problem};
+use crate::http::{Http, base_url};
 use crate::stream::{Backoff, Item, SnapshotKind, Stream, StreamRequest};
 
 /// How long a request may take unless the builder says otherwise.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest answer that is read, in bytes: a full page of tasks with large payloads.
-const ANSWER_BYTES_MAX: usize = 256 * 1_048_576;
 
 /// Speaks to one server. Cloning shares its connections.
 #[derive(Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    http: reqwest::Client,
-    base: Url,
-    backoff: Backoff,
-    request_timeout: Duration,
+    pub(crate) http: Arc<Http>,
+    pub(crate) backoff: Backoff,
 }
 
 /// Makes a [`Client`].
@@ -91,26 +81,10 @@ impl Builder {
             })?;
             headers.insert("sidestream-namespace", value);
         }
-        let mut http = reqwest::Client::builder()
-            .default_headers(headers)
-            .user_agent(concat!("sidestream-client/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            // The API never redirects; who does is not the server, and shall not see the key.
-            .redirect(reqwest::redirect::Policy::none());
-        if is_loopback(&base) {
-            // A proxy on another machine cannot reach a server on this one.
-            http = http.no_proxy();
-        }
-        let http = http.build();
-        let http = http.map_err(|error| Error::Configuration(root_cause(&error)))?;
+        let http = Http::new(base, headers, self.request_timeout)?;
         Ok(Client {
-            inner: Arc::new(Inner {
-                http,
-                base,
-                backoff: self.backoff,
-                request_timeout: self.request_timeout,
-            }),
+            http: Arc::new(http),
+            backoff: self.backoff,
         })
     }
 }
@@ -230,11 +204,6 @@ struct DispatchAnswer {
 }
 
 #[derive(Deserialize)]
-struct TaskAnswer {
-    task: TaskRecord,
-}
-
-#[derive(Deserialize)]
 struct AcknowledgeAnswer {
     acknowledged: u64,
 }
@@ -262,7 +231,7 @@ impl Client {
     /// The server's address.
     #[must_use]
     pub fn base(&self) -> &str {
-        self.inner.base.as_str().trim_end_matches('/')
+        self.http.base()
     }
 
     /// Creates a task; once this returns it is durable, and will run.
@@ -273,10 +242,10 @@ impl Client {
     /// # Errors
     /// [`Error::Invalid`] names the field; [`Error::AtCapacity`] says that no slot is free.
     pub async fn dispatch(&self, task: &NewTask) -> Result<Dispatched, Error> {
-        let request = self.request(Method::POST, &["tasks"])?.json(task);
-        let response = self.send(request).await?;
+        let request = self.http.request(Method::POST, &["tasks"])?.json(task);
+        let response = self.http.send(request).await?;
         let is_new = response.status() == StatusCode::CREATED;
-        match self.read::<DispatchAnswer>(response).await? {
+        match self.http.read::<DispatchAnswer>(response).await? {
             DispatchAnswer {
                 fallback_to_sync: true,
                 ..
@@ -287,7 +256,9 @@ impl Client {
             DispatchAnswer {
                 task: Some(task), ..
             } => Ok(Dispatched::Known(task)),
-            DispatchAnswer { task: None, .. } => Err(self.protocol("a dispatch without a task")),
+            DispatchAnswer { task: None, .. } => {
+                Err(self.http.protocol("a dispatch without a task"))
+            }
         }
     }
 
@@ -296,9 +267,9 @@ impl Client {
     /// # Errors
     /// When the server refuses or cannot be reached.
     pub async fn get(&self, id: &TaskId) -> Result<Option<TaskRecord>, Error> {
-        let request = self.task_request(Method::GET, id, &[])?;
-        match self.send(request).await {
-            Ok(response) => Ok(Some(self.read_task(response).await?)),
+        let request = self.http.task_request(Method::GET, id, &[])?;
+        match self.http.send(request).await {
+            Ok(response) => Ok(Some(self.http.read_task(response).await?)),
             Err(Error::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -309,9 +280,12 @@ impl Client {
     /// # Errors
     /// When the server refuses or cannot be reached.
     pub async fn list(&self, list: &ListRequest) -> Result<Page, Error> {
-        let request = self.request(Method::GET, &["tasks"])?.query(&list.query());
-        let response = self.send(request).await?;
-        self.read(response).await
+        let request = self
+            .http
+            .request(Method::GET, &["tasks"])?
+            .query(&list.query());
+        let response = self.http.send(request).await?;
+        self.http.read(response).await
     }
 
     /// Ends a task that has not ended. One that is cancelled already stays so.
@@ -319,9 +293,9 @@ impl Client {
     /// # Errors
     /// [`Error::Rejected`] when it ended otherwise, [`Error::NotFound`] when it does not exist.
     pub async fn cancel(&self, id: &TaskId) -> Result<TaskRecord, Error> {
-        let request = self.task_request(Method::POST, id, &["cancel"])?;
-        let response = self.send(request).await?;
-        self.read_task(response).await
+        let request = self.http.task_request(Method::POST, id, &["cancel"])?;
+        let response = self.http.send(request).await?;
+        self.http.read_task(response).await
     }
 
     /// Gives a suspended task what it waits for.
@@ -334,10 +308,10 @@ impl Client {
         struct Body<'a> {
             resume_data: &'a Json,
         }
-        let request = self.task_request(Method::POST, id, &["resume"])?;
+        let request = self.http.task_request(Method::POST, id, &["resume"])?;
         let request = request.json(&Body { resume_data: data });
-        let response = self.send(request).await?;
-        self.read_task(response).await
+        let response = self.http.send(request).await?;
+        self.http.read_task(response).await
     }
 
     /// Tries a failed, timed-out or cancelled task again, with all its retries.
@@ -345,9 +319,9 @@ impl Client {
     /// # Errors
     /// [`Error::Rejected`] when it has not ended so, [`Error::NotFound`] when it does not exist.
     pub async fn retry(&self, id: &TaskId) -> Result<TaskRecord, Error> {
-        let request = self.task_request(Method::POST, id, &["retry"])?;
-        let response = self.send(request).await?;
-        self.read_task(response).await
+        let request = self.http.task_request(Method::POST, id, &["retry"])?;
+        let response = self.http.send(request).await?;
+        self.http.read_task(response).await
     }
 
     /// Removes an ended task.
@@ -355,8 +329,8 @@ impl Client {
     /// # Errors
     /// [`Error::Rejected`] when it has not ended, [`Error::NotFound`] when it does not exist.
     pub async fn delete(&self, id: &TaskId) -> Result<(), Error> {
-        let request = self.task_request(Method::DELETE, id, &[])?;
-        self.send(request).await.map(drop)
+        let request = self.http.task_request(Method::DELETE, id, &[])?;
+        self.http.send(request).await.map(drop)
     }
 
     /// Keeps a record that its owner reports: inserts it, or replaces the one of its id
@@ -366,9 +340,9 @@ impl Client {
     /// [`Error::Invalid`] names the field; [`Error::Rejected`] when a task that was dispatched has that
     /// id.
     pub async fn record(&self, id: &TaskId, document: &Json) -> Result<TaskRecord, Error> {
-        let request = self.task_request(Method::PUT, id, &[])?.json(document);
-        let response = self.send(request).await?;
-        self.read_task(response).await
+        let request = self.http.task_request(Method::PUT, id, &[])?.json(document);
+        let response = self.http.send(request).await?;
+        self.http.read_task(response).await
     }
 
     /// Waits until a task has ended, and gives it as it ended. Nothing is polled: the task's stream
@@ -416,9 +390,11 @@ impl Client {
     /// # Errors
     /// When the server refuses or cannot be reached.
     pub async fn completions(&self, thread: &ThreadId) -> Result<Completions, Error> {
-        let request = self.thread_request(Method::GET, thread, &["completions"])?;
-        let response = self.send(request).await?;
-        self.read(response).await
+        let request = self
+            .http
+            .thread_request(Method::GET, thread, &["completions"])?;
+        let response = self.http.send(request).await?;
+        self.http.read(response).await
     }
 
     /// Says that the ends of these tasks were told, and need not be again; returns how many that newly
@@ -443,9 +419,11 @@ impl Client {
         let body = Body {
             tasks: tasks.collect(),
         };
-        let request = self.thread_request(Method::POST, thread, &["completions", "ack"])?;
-        let response = self.send(request.json(&body)).await?;
-        let answer: AcknowledgeAnswer = self.read(response).await?;
+        let request = self
+            .http
+            .thread_request(Method::POST, thread, &["completions", "ack"])?;
+        let response = self.http.send(request.json(&body)).await?;
+        let answer: AcknowledgeAnswer = self.http.read(response).await?;
         Ok(answer.acknowledged)
     }
 
@@ -467,14 +445,14 @@ impl Client {
             #[serde(skip_serializing_if = "Option::is_none")]
             namespace: Option<&'a str>,
         }
-        let request = self.request(Method::POST, &["keys"])?;
+        let request = self.http.request(Method::POST, &["keys"])?;
         let body = Body {
             name,
             role,
             namespace,
         };
-        let response = self.send(request.json(&body)).await?;
-        self.read(response).await
+        let response = self.http.send(request.json(&body)).await?;
+        self.http.read(response).await
     }
 
     /// The API keys that the client may manage, revoked ones included.
@@ -486,8 +464,8 @@ impl Client {
         struct Answer {
             keys: Vec<ApiKey>,
         }
-        let request = self.request(Method::GET, &["keys"])?;
-        let answer: Answer = self.read(self.send(request).await?).await?;
+        let request = self.http.request(Method::GET, &["keys"])?;
+        let answer: Answer = self.http.read(self.http.send(request).await?).await?;
         Ok(answer.keys)
     }
 
@@ -497,144 +475,13 @@ impl Client {
     /// [`Error::NotFound`] when there is none of that id; [`Error::Denied`] unless the client's own key
     /// is an admin's.
     pub async fn revoke_key(&self, id: &str) -> Result<(), Error> {
-        let request = self.request(Method::DELETE, &["keys", id])?;
-        self.send(request).await.map(drop)
+        let request = self.http.request(Method::DELETE, &["keys", id])?;
+        self.http.send(request).await.map(drop)
     }
 
     /// Does a server answer there?
     pub async fn is_healthy(&self) -> bool {
-        let Ok(url) = self.inner.base.join("healthz") else {
-            return false;
-        };
-        self.send(self.inner.http.get(url)).await.is_ok()
-    }
-
-    pub(crate) fn backoff(&self) -> Backoff {
-        self.inner.backoff
-    }
-
-    pub(crate) fn request_timeout(&self) -> Duration {
-        self.inner.request_timeout
-    }
-
-    /// A request of `/v1/…`, each part escaped.
-    pub(crate) fn request(&self, method: Method, parts: &[&str]) -> Result<RequestBuilder, Error> {
-        if parts.iter().any(|part| is_lost_in_paths(part)) {
-            let detail = format!("{parts:?} cannot be sent in a path");
-            return Err(self.protocol(&detail));
-        }
-        let mut url = self.inner.base.clone();
-        url.path_segments_mut()
-            .expect("an HTTP URL has a path")
-            .pop_if_empty()
-            .push("v1")
-            .extend(parts);
-        Ok(self.inner.http.request(method, url))
-    }
-
-    /// A request about one thing of many: `/v1/tasks/ID/…`, or `/v1/task/…?id=ID` for an id that no path
-    /// can carry.
-    fn one_request(
-        &self,
-        method: Method,
-        (many, one): (&str, &str),
-        id: &str,
-        rest: &[&str],
-    ) -> Result<RequestBuilder, Error> {
-        if is_lost_in_paths(id) {
-            let request = self.request(method, &[&[one], rest].concat())?;
-            return Ok(request.query(&[("id", id)]));
-        }
-        self.request(method, &[&[many, id], rest].concat())
-    }
-
-    pub(crate) fn task_request(
-        &self,
-        method: Method,
-        id: &TaskId,
-        rest: &[&str],
-    ) -> Result<RequestBuilder, Error> {
-        self.one_request(method, ("tasks", "task"), id.as_str(), rest)
-    }
-
-    fn thread_request(
-        &self,
-        method: Method,
-        thread: &ThreadId,
-        rest: &[&str],
-    ) -> Result<RequestBuilder, Error> {
-        self.one_request(method, ("threads", "thread"), thread.as_str(), rest)
-    }
-
-    async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let request = request
-            .header(ACCEPT, "application/json")
-            .timeout(self.inner.request_timeout);
-        let response = request.send().await.map_err(|e| self.unreachable(&e))?;
-        self.accepted(response).await
-    }
-
-    /// The answer, if it says yes; else the error it says.
-    pub(crate) async fn accepted(&self, response: Response) -> Result<Response, Error> {
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
-        }
-        if status.is_redirection() || status.is_informational() {
-            return Err(self.protocol(&format!("status {status}")));
-        }
-        let body = self.body(response).await.unwrap_or_default();
-        Err(Problem::read(status.as_u16(), &body).into_error())
-    }
-
-    async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Error> {
-        let is_json = response
-            .headers()
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.starts_with("application/json"));
-        if !is_json {
-            return Err(self.protocol("the answer is not JSON"));
-        }
-        let body = self.body(response).await?;
-        serde_json::from_slice(&body).map_err(|error| self.protocol(&error.to_string()))
-    }
-
-    async fn read_task(&self, response: Response) -> Result<TaskRecord, Error> {
-        let answer: TaskAnswer = self.read(response).await?;
-        Ok(answer.task)
-    }
-
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, Error> {
-        let mut body = Vec::new();
-        while let Some(bytes) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
-            if body.len() + bytes.len() > ANSWER_BYTES_MAX {
-                return Err(self.protocol("the answer is too long"));
-            }
-            body.extend_from_slice(&bytes);
-        }
-        Ok(body)
-    }
-
-    pub(crate) fn unreachable(&self, error: &reqwest::Error) -> Error {
-        Error::Unreachable {
-            server: self.base().to_owned(),
-            cause: root_cause(error),
-        }
-    }
-
-    pub(crate) fn lost(&self, cause: &str) -> Error {
-        Error::Unreachable {
-            server: self.base().to_owned(),
-            cause: cause.to_owned(),
-        }
-    }
-
-    pub(crate) fn protocol(&self, problem: &str) -> Error {
-        Error::Protocol {
-            server: self.base().to_owned(),
-            problem: problem.to_owned(),
-        }
+        self.http.is_healthy().await
     }
 }
 
@@ -670,47 +517,4 @@ impl ListRequest {
         query.extend(self.limit.map(|limit| ("limit", limit.to_string())));
         query
     }
-}
-
-/// A URL loses a path's part that is one of these, however it is escaped.
-fn is_lost_in_paths(part: &str) -> bool {
-    matches!(part, "" | "." | "..")
-}
-
-fn base_url(text: &str) -> Result<Url, Error> {
-    let wrong = |why: &str| Error::Configuration(format!("{text:?} is no server's address: {why}"));
-    let url = Url::parse(text).map_err(|_| wrong("write it as http://HOST:PORT"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-        return Err(wrong("write it as http://HOST:PORT or https://HOST"));
-    }
-    if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
-        return Err(wrong("it must end with the host, the port or a path"));
-    }
-    let mut url = url;
-    if !url.path().ends_with('/') {
-        url.set_path(&format!("{}/", url.path()));
-    }
-    Ok(url)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host_str().unwrap_or_default() {
-        "localhost" => true,
-        host => host
-            .trim_matches(['[', ']'])
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback()),
-    }
-}
-
-/// What is at the bottom of it: "error sending request" helps nobody.
-fn root_cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "it did not answer in time".into();
-    }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string().to_lowercase()
 }

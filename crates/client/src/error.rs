@@ -34,6 +34,14 @@ pub enum Error {
         /// Why, to the root of it.
         cause: String,
     },
+    /// The connection to the server was lost in the middle of a stream.
+    #[error("the connection to {server} was lost: {cause}")]
+    Lost {
+        /// Its address.
+        server: String,
+        /// How it was lost.
+        cause: String,
+    },
     /// The answer is not one of a Sidestream server.
     #[error("{server} does not answer like a Sidestream server: {problem}")]
     Protocol {
@@ -53,7 +61,10 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable(_) | Self::Unreachable { .. } | Self::AtCapacity(_)
+            Self::Unavailable(_)
+                | Self::Unreachable { .. }
+                | Self::Lost { .. }
+                | Self::AtCapacity(_)
         )
     }
 
@@ -67,7 +78,10 @@ impl Error {
             | Self::Rejected(problem)
             | Self::AtCapacity(problem)
             | Self::Unavailable(problem) => Some(problem),
-            Self::Unreachable { .. } | Self::Protocol { .. } | Self::Configuration(_) => None,
+            Self::Unreachable { .. }
+            | Self::Lost { .. }
+            | Self::Protocol { .. }
+            | Self::Configuration(_) => None,
         }
     }
 }

@@ -31,6 +31,8 @@ pub mod stream;
 
 pub mod sse;
 
+mod http;
+
 pub mod error;
 
 pub use sidestream_core as core;

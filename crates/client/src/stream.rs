@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use crate::chunk::Chunk;
 use crate::client::Client;
 use crate::error::Error;
+use crate::http::{Http, root_cause};
 use crate::sse::{Parsed, Parser};
 
 /// A connection on which nothing is heard for so long is dead: the server says something every 15
@@ -169,10 +171,6 @@ fn random() -> u32 {
 
 /// One thing that a stream brings.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every item is the large one"
-)]
 pub enum Item {
     /// What happened, or how a task stands.
     Chunk(Chunk),
@@ -231,7 +229,7 @@ struct Connection {
 impl Stream {
     pub(crate) fn new(client: Client, request: StreamRequest) -> Self {
         let mut stream = Self {
-            backoff: client.backoff(),
+            backoff: client.backoff,
             cursor: request.after.clone(),
             client,
             request,
@@ -328,10 +326,10 @@ impl Stream {
     }
 
     fn connect(&mut self) {
-        let (client, request) = (self.client.clone(), self.request.clone());
+        let (http, request) = (Arc::clone(&self.client.http), self.request.clone());
         let cursor = self.cursor.clone();
         self.state = State::Connecting(Box::pin(async move {
-            connect(&client, &request, cursor.as_deref()).await
+            connect(&http, &request, cursor.as_deref()).await
         }));
     }
 
@@ -356,16 +354,19 @@ impl Stream {
                 Ok(())
             }
             Read::End => match &self.request.story_of {
-                None => Err(self.client.lost("the server ended the stream")),
+                None => Err(self.client.http.lost("the server ended it")),
                 Some(id) => {
                     let (client, id) = (self.client.clone(), id.clone());
                     self.state = State::Asking(Box::pin(async move { client.get(&id).await }));
                     Ok(())
                 }
             },
-            Read::Broken(error) => Err(self.client.unreachable(&error)),
-            Read::Silent => Err(self.client.lost("nothing was heard from it for a while")),
-            Read::Nonsense(problem) => Err(self.client.protocol(&problem)),
+            Read::Broken(error) => Err(self.client.http.lost(&root_cause(&error))),
+            Read::Silent => Err(self
+                .client
+                .http
+                .lost("nothing was heard from it for a while")),
+            Read::Nonsense(problem) => Err(self.client.http.protocol(&problem)),
         }
     }
 
@@ -377,8 +378,11 @@ impl Stream {
                 self.ready.push_back((Item::Moved, Some(id)));
             }
             Parsed::Event(event) => {
-                let chunk = Chunk::from_json(event.data)
-                    .map_err(|e| self.client.protocol(&format!("a chunk is not one: {e}")))?;
+                let chunk = Chunk::from_json(event.data).map_err(|e| {
+                    self.client
+                        .http
+                        .protocol(&format!("a chunk is not one: {e}"))
+                })?;
                 self.has_brought |= chunk.chunk_type != Some(ChunkType::StreamReset);
                 self.ready.push_back((Item::Chunk(chunk), event.id));
             }
@@ -406,7 +410,7 @@ impl Stream {
             self.ended_task = Some(task);
             self.state = State::Ended;
         } else {
-            let error = self.client.lost("the server ended the stream");
+            let error = self.client.http.lost("the server ended it");
             self.lose(error);
         }
     }
@@ -471,26 +475,26 @@ impl Connection {
 }
 
 async fn connect(
-    client: &Client,
+    http: &Http,
     request: &StreamRequest,
     cursor: Option<&str>,
 ) -> Result<BoxStream<'static, reqwest::Result<Bytes>>, Error> {
-    let http = match &request.story_of {
-        Some(id) => client.task_request(Method::GET, id, &["stream"])?,
-        None => client
+    let mut asked = match &request.story_of {
+        Some(id) => http.task_request(Method::GET, id, &["stream"])?,
+        None => http
             .request(Method::GET, &["stream"])?
             .query(&request.query()),
     };
-    let mut http = http.header(ACCEPT, "text/event-stream");
     if let Some(cursor) = cursor {
-        http = http.query(&[("after", cursor)]);
+        asked = asked.query(&[("after", cursor)]);
     }
+    let asked = asked.header(ACCEPT, "text/event-stream");
     // Only the head of the answer is bounded: the body goes on for as long as anybody watches.
-    let response = match timeout(client.request_timeout(), http.send()).await {
-        Ok(sent) => sent.map_err(|e| client.unreachable(&e))?,
-        Err(_) => return Err(client.lost("it did not answer in time")),
+    let response = match timeout(http.request_timeout(), asked.send()).await {
+        Ok(sent) => sent.map_err(|e| http.unreachable(&e))?,
+        Err(_) => return Err(http.silent()),
     };
-    let response = client.accepted(response).await?;
+    let response = http.accepted(response).await?;
     if response.status() == StatusCode::NO_CONTENT {
         // All of the story has been seen.
         return Ok(Box::pin(futures::stream::empty()));
@@ -500,7 +504,7 @@ async fn connect(
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with("text/event-stream"));
     if !is_stream {
-        return Err(client.protocol("the stream is no event stream"));
+        return Err(http.protocol("the stream is no event stream"));
     }
     Ok(Box::pin(response.bytes_stream()))
 }

@@ -19,6 +19,9 @@ struct Script {
     _serving: JoinSet<()>,
 }
 
+/// Nothing here takes long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 const STREAM: &str =
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\nretry: 1\n\n";
 
@@ -107,7 +110,8 @@ fn record(status: &str, seq: u64) -> String {
 async fn read(stream: &mut Stream, chunks: usize) -> Vec<String> {
     let mut seen = Vec::new();
     while seen.iter().filter(|it: &&String| it.contains(' ')).count() < chunks {
-        seen.push(match stream.next().await {
+        let item = tokio::time::timeout(PATIENCE, stream.next()).await;
+        seen.push(match item.expect("the stream says something") {
             None => break,
             Some(Err(error)) => {
                 seen.push(format!("error: {error}"));

@@ -1,9 +1,9 @@
 //! What holds for every task, whatever is asked of it in whatever order.
 
-mod common;
+mod samples;
 
-use common::{Life, Step, any_json, any_spec, any_step, cases, id};
 use proptest::prelude::*;
+use samples::{Life, Step, any_json, any_spec, any_step, cases, id};
 use sidestream_core::lifecycle::decide;
 use sidestream_core::{Attempt, Command, EventKind, Rejection, Status, Task, Timestamp};
 
@@ -26,7 +26,7 @@ fn live(
 /// A life of at most so many steps; it begins with a dispatch more often than not.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let begin = any_spec().prop_map(|spec| Step {
-        wish: common::Wish::Plain(Command::Dispatch(spec)),
+        wish: samples::Wish::Plain(Command::Dispatch(spec)),
         other_attempt: None,
         after_ms: 0,
     });
@@ -193,7 +193,7 @@ proptest! {
         attempt in prop_oneof![0..3_u32, Just(u32::MAX)],
         has_lease in any::<bool>(),
         has_worker in any::<bool>(),
-        now in common::any_time(),
+        now in samples::any_time(),
     ) {
         let mut life = live(&steps, |_, _, _, _| {});
         if let Some(task) = &mut life.task {

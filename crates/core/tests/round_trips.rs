@@ -1,11 +1,11 @@
 //! What is written can be read, and is the same; what cannot be read is an error, never a panic.
 
-mod common;
+mod samples;
 
 use std::sync::Arc;
 
-use common::{any_json, any_record, any_spec, any_text, any_time, any_worker, cases};
 use proptest::prelude::*;
+use samples::{any_json, any_record, any_spec, any_text, any_time, any_worker, cases};
 use sidestream_core::event::StoredKind;
 use sidestream_core::record::{is_record, should_expire};
 use sidestream_core::task::ERROR_BYTES_MAX;

@@ -1,11 +1,11 @@
 //! What clients see: chunks as existing clients know them (WIRE part 1), and task records (part 2).
 
-mod common;
+mod samples;
 
 use std::sync::Arc;
 
-use common::{Life, any_step, cases};
 use proptest::prelude::*;
+use samples::{Life, any_step, cases};
 use sidestream_core::task::TaskDefaults;
 use sidestream_core::wire::{SnapshotTask, TaskRecord};
 use sidestream_core::{
@@ -341,8 +341,8 @@ proptest! {
     #[test]
     fn every_standing_task_can_be_shown(
         status in prop::sample::select(Status::ALL.to_vec()),
-        since in common::any_time(),
-        payload in prop::option::of(common::any_json()),
+        since in samples::any_time(),
+        payload in prop::option::of(samples::any_json()),
         attempt in 0..3_u32,
     ) {
         let life = dispatched("t", NewTask::new("a"), "2026-11-21T00:00:00.000Z");

@@ -1,7 +1,8 @@
 //! Who asks, in which namespace, and whether the role allows it.
 //!
-//! Every handler says in its signature what it needs: [`Reads`], [`Writes`] or [`Administers`]. What it gets
-//! speaks for the caller's namespace only, so that no handler can reach another (E2).
+//! Every handler says in its signature what it needs: someone who [`Reads`], [`Writes`], [`Reports`] or
+//! [`Administers`]. What it gets speaks for the caller's namespace only, so that no handler can reach another
+//! (E2).
 
 use std::sync::Arc;
 
@@ -52,17 +53,10 @@ impl Caller {
         self.role == Role::Admin
             && (self.key_id.is_none() || self.namespace == Namespace::default())
     }
-
-    fn may(&self, needed: Role) -> bool {
-        match needed {
-            Role::Read => true,
-            needed => self.role == needed || self.role == Role::Admin,
-        }
-    }
 }
 
 macro_rules! callers {
-    ($($(#[$doc:meta])* $name:ident needs $role:ident;)*) => {
+    ($($(#[$doc:meta])* $name:ident is $($role:ident)|+;)*) => {
         $($(#[$doc])*
         #[derive(Debug)]
         pub(crate) struct $name(pub(crate) Caller);
@@ -79,11 +73,12 @@ macro_rules! callers {
             async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
                 let caller = parts.extensions.get::<Caller>();
                 let caller = caller.expect("every request is authenticated first").clone();
-                if caller.may(Role::$role) {
+                let allowed = [$(Role::$role),+];
+                if allowed.contains(&caller.role) {
                     return Ok(Self(caller));
                 }
-                let (role, needed) = (caller.role, Role::$role);
-                let detail = format!("the key has the role {role}; this needs {needed} or admin");
+                let needed = allowed.map(Role::as_str).join(" or ");
+                let detail = format!("the key has the role {}; this needs {needed}", caller.role);
                 Err(Problem::new(Kind::Forbidden, detail))
             }
         })*
@@ -91,12 +86,14 @@ macro_rules! callers {
 }
 
 callers! {
-    /// Someone who may look and watch: any role.
-    Reads needs Read;
+    /// Someone who may look and watch.
+    Reads is Read | Write | Worker | Admin;
     /// Someone who may dispatch and command tasks.
-    Writes needs Write;
+    Writes is Write | Admin;
+    /// Someone who may report how a task stands.
+    Reports is Write | Worker | Admin;
     /// Someone who may manage keys.
-    Administers needs Admin;
+    Administers is Admin;
 }
 
 /// Lets nobody in who may not be, and tells the handlers who asks.
@@ -107,10 +104,16 @@ pub(crate) async fn authenticate(
 ) -> Response {
     match caller(&app, &request) {
         Ok(caller) => {
+            let span = tracing::Span::current();
+            span.record("namespace", caller.namespace.as_str());
+            span.record("key", caller.key_id.as_deref().unwrap_or("none"));
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            tracing::info!(reason = problem.detail, "refused");
+            problem.into_response()
+        }
     }
 }
 

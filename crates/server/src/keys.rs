@@ -154,6 +154,8 @@ pub(crate) struct Grant {
 #[derive(Debug)]
 pub(crate) struct KeyRing {
     known: RwLock<Known>,
+    /// Held while the keys are read anew: of two readings the later must win.
+    refreshing: tokio::sync::Mutex<()>,
     /// May requests without a key be granted, as long as there has never been a key?
     is_loopback: bool,
     stopping: CancellationToken,
@@ -186,6 +188,7 @@ impl KeyRing {
                 active: HashMap::new(),
                 anonymous: is_loopback.then(|| stopping.child_token()),
             }),
+            refreshing: tokio::sync::Mutex::default(),
             is_loopback,
             stopping,
         };
@@ -205,6 +208,7 @@ impl KeyRing {
 
     /// Reads the keys anew. What is granted to a key that is no longer valid ends here.
     pub(crate) async fn refresh(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let _turn = self.refreshing.lock().await;
         let keys = store.keys().await?;
         if self.known.read().keys == keys {
             return Ok(());

@@ -31,9 +31,8 @@ pub(crate) async fn bound_time(
 ) -> Response {
     let query_bytes = request.uri().query().map_or(0, str::len);
     if query_bytes > QUERY_BYTES_MAX {
-        let detail =
-            format!("the query is {query_bytes} bytes, more than the {QUERY_BYTES_MAX} allowed");
-        return Problem::new(Kind::UriTooLong, detail).into_response();
+        let detail = Invalid::too_long("the query", query_bytes, QUERY_BYTES_MAX);
+        return Problem::new(Kind::UriTooLong, detail.to_string()).into_response();
     }
     let wait = preferred_wait(request.headers(), app.config.limits.wait);
     let limit = app.config.limits.request + wait.unwrap_or_default();
@@ -147,10 +146,17 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let field = if path == "." { "body".into() } else { path };
-        Invalid::new(field, format!("cannot be read: {}", error.into_inner()))
+        let error = error.into_inner();
+        // Where it is no JSON at all, there is no field yet.
+        let is_whole = path == "." || !error.is_data();
+        let field = if is_whole { "body".into() } else { path };
+        Invalid::new(field, format!("cannot be read: {error}"))
     })?;
     let end = json.end();
     end.map_err(|error| Invalid::new("body", format!("cannot be read: {error}")))?;
+    // A list of values without their names would be taken for an object's.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(Invalid::new("body", "is not a JSON object").into());
+    }
     Ok(value)
 }

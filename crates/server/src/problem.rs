@@ -32,7 +32,8 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub(crate) const ALL: [Self; 15] = [
+    #[cfg(test)]
+    const ALL: [Self; 15] = [
         Self::Invalid,
         Self::Unauthorized,
         Self::Forbidden,
@@ -249,5 +250,37 @@ impl IntoResponse for Problem {
         // For routes that must say it in words of their own: see `compat`.
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors.md");
+    const HEADING: &str = "| `type` | status | title |\n|---|---|---|\n";
+
+    /// `UPDATE_DOCS=1` rewrites the table in `docs/errors.md`.
+    #[test]
+    fn the_table_of_problems_is_documented() {
+        let rows = Kind::ALL.map(|kind| {
+            let (status, word, title) = kind.row();
+            format!(
+                "| `urn:sidestream:problem:{word}` | {} | {title} |\n",
+                status.as_u16()
+            )
+        });
+        let document = std::fs::read_to_string(DOCUMENT).expect("docs/errors.md is there");
+        let (before, rest) = document.split_once(HEADING).expect("it has the table");
+        let (_, after) = rest.split_once("\n\n").expect("text follows the table");
+        let expected = format!("{before}{HEADING}{}\n{after}", rows.concat());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(DOCUMENT, &expected).expect("docs/errors.md can be written");
+        } else {
+            assert!(
+                document == expected,
+                "docs/errors.md is stale: rewrite it with UPDATE_DOCS=1"
+            );
+        }
     }
 }

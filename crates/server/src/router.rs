@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -47,6 +47,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .layer(from_fn_with_state(Arc::clone(app), limits::bound_time))
         .layer(from_fn_with_state(Arc::clone(app), auth::authenticate));
     let compatible = Router::from(compatible)
+        .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(Arc::clone(app), limits::bound_time))
         .layer(from_fn_with_state(Arc::clone(app), auth::authenticate));
     let open = Router::new()
@@ -93,9 +94,14 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
         "request",
         method = %request.method(),
         path = request.uri().path(),
+        namespace = tracing::field::Empty,
+        key = tracing::field::Empty,
     );
     let timer = app.metrics.request_began(&request);
-    let response = next.run(request).instrument(span.clone()).await;
+    let mut response = next.run(request).instrument(span.clone()).await;
+    // What tasks hold is anybody's text: a browser must not take it for a page.
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let status = response.status();
     timer.answered(status);
     span.in_scope(|| match status {

@@ -12,10 +12,10 @@ use std::time::Duration;
 use serde_json::json;
 use sidestream::chance::{Chance, SeededChance, SystemChance};
 use sidestream::core::TaskIdentity;
+use sidestream::store::LogQuery;
 use sidestream::{
     AgentId, ChunkType, Config, Context, Filter, HandlerError, ListQuery, NewTask, RunId, Seq,
-    SqliteOptions, SqliteStore, Start, Status, StreamOptions, TaskId, TaskManager, ThreadId, Tool,
-    ToolName,
+    SqliteOptions, SqliteStore, Status, TaskId, TaskManager, ThreadId, Tool, ToolName,
 };
 use sidestream_client::{Backoff, Client, Item, Stream, StreamRequest};
 use sidestream_server::{Server, ServerConfig, ServerLimits};
@@ -159,7 +159,7 @@ impl Notes {
             Item::Chunk(chunk) => {
                 let chunk_type = chunk.chunk_type.expect("known");
                 assert_ne!(chunk_type, ChunkType::StreamReset, "{}", chunk.json());
-                let id = chunk.payload.task_id.expect("of a task");
+                let id = chunk.payload.task_id.clone().expect("of a task");
                 match chunk.payload.seq {
                     Some(seq) => self.seen.push((Seq(seq), chunk_type)),
                     None => assert!(self.shown.insert(id.clone()), "twice in a snapshot: {id}"),
@@ -171,23 +171,21 @@ impl Notes {
     }
 }
 
-/// The log itself, from its beginning to its end.
+/// The log itself, from its beginning to its end, as the store has it.
 async fn read_log(manager: &TaskManager, end: Seq) -> Vec<Logged> {
-    let everything = StreamOptions {
-        filter: Filter::default().types(ChunkType::ALL),
-        start: Start::After("0".parse().expect("a cursor")),
-        ..StreamOptions::default()
-    };
-    let mut stream = manager.stream(everything).await.expect("opens");
     let mut log = Vec::new();
     while log.len() < end.0 as usize {
-        let item = stream.next().await.expect("goes on").expect("readable");
-        let chunk = item.chunk.expect("an event");
-        log.push(Logged {
-            seq: chunk.seq.expect("of the log"),
-            chunk_type: chunk.chunk_type,
-            task: chunk.task.clone().expect("of a task"),
-        });
+        let query = LogQuery {
+            after: Seq(log.len() as u64),
+            limit: 10_000,
+            task: None,
+        };
+        let page = manager.store().log(&query).await.expect("readable");
+        log.extend(page.entries.into_iter().map(|entry| Logged {
+            seq: entry.event.seq,
+            chunk_type: ChunkType::of(&entry.event.kind),
+            task: entry.task,
+        }));
     }
     log
 }

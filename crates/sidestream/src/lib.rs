@@ -37,11 +37,15 @@
 //!
 //! Where background tasks are disabled there is no manager: keep an `Option<TaskManager>`.
 
+pub mod testing;
+
 pub mod manager;
 
 pub mod maintenance;
 pub mod stream;
 pub mod worker;
+
+pub mod records;
 
 pub mod writer;
 

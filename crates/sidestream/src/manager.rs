@@ -18,6 +18,7 @@ use crate::chance::{self, Chance};
 use crate::error::{Error, StoreError};
 use crate::maintenance::pruner::{Cleaned, Pruner};
 use crate::maintenance::rescuer::Rescuer;
+use crate::records::Records;
 use crate::store::{Admission, Answer, Head, Limits, ListQuery, Page, Request, Store, Told};
 use crate::stream::tail::Tail;
 use crate::stream::{ChunkStream, Source, StreamOptions};
@@ -267,7 +268,9 @@ impl TaskManager {
 
     fn dispatch_request(&self, task: NewTask) -> Result<Request, Error> {
         let inner = &self.inner;
-        let tool = inner.tools.get(task.tool_name.as_str());
+        // A name that cannot be one is told as that, not as an unknown one.
+        let name = ToolName::new(task.tool_name.as_str())?;
+        let tool = inner.tools.get(&name);
         if tool.is_none() && !inner.config.accepts_any_tool {
             return Err(unknown_tool(&task.tool_name, &inner.tools).into());
         }
@@ -469,6 +472,15 @@ impl TaskManager {
 
     fn ring_head(&self) -> Seq {
         self.inner.source.ring.head()
+    }
+
+    /// The records of this namespace: tasks that their owner elsewhere runs. Ended ones expire after
+    /// `expiration_ms` milliseconds; never, if `None`.
+    #[must_use]
+    pub fn records(&self, expiration_ms: Option<u64>) -> Records {
+        let store = Arc::clone(self.store());
+        let records = Records::new(store, self.namespace.clone(), expiration_ms);
+        records.written_by(self.inner.writer.clone())
     }
 
     /// Commits requests of one's own, in a group with everyone else's: for those who build on the

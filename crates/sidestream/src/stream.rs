@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::future::BoxFuture;
-use sidestream_core::{Chunk, Cursor, Epoch, Filter, Namespace, Seq, Status};
+use sidestream_core::{Chunk, ChunkType, Cursor, Epoch, Filter, Namespace, Seq, Status};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -131,6 +131,7 @@ impl Source {
         // Registered before anything is read: what happens from now on is noted under the key.
         let watcher = self.ring.watch(&namespace, options.filter.clone());
         let mut reader = Reader {
+            sees_ends: sees_ends(&options.filter),
             source: self.clone(),
             namespace,
             cancel: options.cancel.clone().unwrap_or_default(),
@@ -142,9 +143,13 @@ impl Source {
             last_item_at: Instant::now(),
         };
         let ready = reader.open().await?;
+        let cursor = match &reader.phase {
+            Phase::News(place) => Some(place.cursor()),
+            Phase::Opening | Phase::Snapshot { .. } => None,
+        };
         Ok(ChunkStream {
             ready: ready.into(),
-            cursor: None,
+            cursor,
             state: State::Idle(Box::new(reader)),
         })
     }
@@ -282,6 +287,8 @@ struct Reader {
     phase: Phase,
     /// May the one task have ended, so that it is worth a look? Only for a stream that ends with it.
     is_end_possible: bool,
+    /// Is the chunk that says so among those that are wanted? Else any event may be the end.
+    sees_ends: bool,
     last_item_at: Instant,
 }
 
@@ -382,6 +389,8 @@ impl Reader {
 
     /// One moment: the rows that match, and the place in the log that they are the state after (S1).
     async fn take_snapshot(&mut self) -> Result<(), StoreError> {
+        // After a reset the end may be among what has been pruned.
+        self.is_end_possible = true;
         if self.options.snapshot == SnapshotKind::None {
             let head = self.source.store.head().await?;
             self.phase = Phase::Snapshot {
@@ -468,7 +477,7 @@ impl Reader {
         through: Seq,
     ) -> Vec<StreamItem> {
         let has_end = |chunk: &Arc<Chunk>| chunk.chunk_type.is_terminal();
-        self.is_end_possible |= chunks.iter().any(has_end);
+        self.is_end_possible |= !self.sees_ends || chunks.iter().any(has_end);
         let seq = through;
         let epoch = epoch.clone();
         let items = chunks.into_iter().map(|chunk| {
@@ -485,8 +494,11 @@ impl Reader {
 
     /// Nothing is new: waits for the bell, for the keep-alive, or sees that all is told.
     async fn wait(&mut self, place: Place) -> Step {
-        if self.options.ends_with_task && std::mem::take(&mut self.is_end_possible) {
-            return self.end_if_told(place).await;
+        if self.options.ends_with_task && self.is_end_possible {
+            let is_told = self.is_all_told(&place).await?;
+            // Not before the store has answered: a reading that fails must be made again.
+            self.is_end_possible = false;
+            return Ok((!is_told).then(Vec::new));
         }
         let keep_alive = self.options.keep_alive.map(|d| self.last_item_at + d);
         let due = async {
@@ -503,14 +515,22 @@ impl Reader {
         Ok(Some(Vec::new()))
     }
 
-    /// Ends the stream when its task has ended, or is gone, and every event of it has been told.
-    async fn end_if_told(&mut self, place: Place) -> Step {
+    /// Has the one task ended, or is it gone, and every event of it been told?
+    async fn is_all_told(&self, place: &Place) -> Result<bool, StoreError> {
         let Some(id) = self.watcher.filter().task_id.clone() else {
-            return Ok(Some(Vec::new()));
+            return Ok(false);
         };
-        let task = self.source.store.get(&self.namespace, &id).await?;
-        let is_told = task.is_none_or(|t| t.status.is_terminal() && t.seq <= place.seq);
-        Ok((!is_told).then(Vec::new))
+        let store = &self.source.store;
+        if let Some(task) = store.get(&self.namespace, &id).await? {
+            return Ok(task.status.is_terminal() && task.seq <= place.seq);
+        }
+        // Gone: but it may have ended and been deleted since the ring was last read.
+        let query = LogQuery {
+            after: place.seq,
+            limit: 1,
+            task: Some((self.namespace.clone(), id)),
+        };
+        Ok(store.log(&query).await?.entries.is_empty())
     }
 
     fn keep_alive_due(&mut self) -> Option<StreamItem> {
@@ -523,6 +543,17 @@ impl Reader {
             cursor: Some(place.cursor()),
         })
     }
+}
+
+/// Is the end of the filter's task among the chunks that it lets through, whatever that task is?
+fn sees_ends(filter: &Filter) -> bool {
+    let of_task_alone = Filter {
+        task_id: filter.task_id.clone(),
+        types: filter.types.clone(),
+        ..Filter::default()
+    };
+    let mut ends = ChunkType::ALL.into_iter().filter(|ty| ty.is_terminal());
+    *filter == of_task_alone && ends.all(|ty| filter.matches_type(ty))
 }
 
 /// Why a cursor cannot be honoured, if it cannot.

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sidestream_core::{
-    Attempt, Epoch, EventKind, LogEntry, Namespace, Task, TaskId, Timestamp, ToolName, WorkerId,
+    Attempt, Epoch, EventKind, LogEntry, Namespace, Seq, Task, TaskId, Timestamp, ToolName,
+    WorkerId,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -76,6 +78,12 @@ pub(crate) struct WorkerConfig {
     pub(crate) lease_ms: u64,
     pub(crate) grace: Duration,
     pub(crate) limits: Arc<Limits>,
+}
+
+impl WorkerConfig {
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms)
+    }
 }
 
 /// What the attempts of one worker share.
@@ -149,9 +157,28 @@ impl Running {
 /// watcher does, so that a cancelled handler is told at once.
 #[derive(Debug)]
 pub(crate) struct RunningTasks {
-    attempts: Mutex<BTreeMap<(Namespace, TaskId), (Attempt, Running)>>,
+    attempts: Mutex<Attempts>,
     work: watch::Sender<()>,
     left: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Attempts {
+    running: BTreeMap<TaskKey, (Attempt, Running)>,
+    /// While a claim is under way: what has been cancelled since it began, and by which event. It may be
+    /// among what the claim brings.
+    cancelled: Option<Vec<(TaskKey, Seq)>>,
+}
+
+type TaskKey = (Namespace, TaskId);
+
+/// A claim is under way, until this is dropped.
+struct Claiming<'a>(&'a RunningTasks);
+
+impl Drop for Claiming<'_> {
+    fn drop(&mut self) {
+        self.0.attempts.lock().cancelled = None;
+    }
 }
 
 impl Default for RunningTasks {
@@ -165,19 +192,35 @@ impl Default for RunningTasks {
 }
 
 impl RunningTasks {
+    /// Between a claim's commit and its answer a task can be cancelled that nobody here knows yet: so it
+    /// is noted.
+    fn begin_claim(&self) -> Claiming<'_> {
+        self.attempts.lock().cancelled = Some(Vec::new());
+        Claiming(self)
+    }
+
     fn enter(&self, task: &Task) -> Running {
         let running = Running::default();
         let identity = task.identity();
         let key = (identity.namespace.clone(), identity.id.clone());
         let mut attempts = self.attempts.lock();
-        attempts.insert(key, (task.attempt, running.clone()));
+        let mut cancelled = attempts.cancelled.iter().flatten();
+        if cancelled.any(|(cancelled, at)| *cancelled == key && *at > task.seq) {
+            running.take(Reason::Cancelled);
+        }
+        let entered = (task.attempt, running.clone());
+        if let Some((_, earlier)) = attempts.running.insert(key, entered) {
+            // It is past: the task has been given out anew.
+            earlier.take(Reason::Lost);
+        }
         running
     }
 
     fn leave(&self, task: &TaskKey, attempt: Attempt) {
         let mut attempts = self.attempts.lock();
-        if attempts.get(task).is_some_and(|(a, _)| *a == attempt) {
-            attempts.remove(task);
+        let of_task = attempts.running.get(task);
+        if of_task.is_some_and(|(current, _)| *current == attempt) {
+            attempts.running.remove(task);
         }
         drop(attempts);
         self.left.send_replace(());
@@ -194,18 +237,16 @@ impl RunningTasks {
 
     /// Stops all.
     pub(crate) fn take_all(&self, reason: Reason) {
-        for (_, running) in self.attempts.lock().values() {
+        for (_, running) in self.attempts.lock().running.values() {
             running.take(reason);
         }
     }
 
     /// How many attempts run.
     pub(crate) fn len(&self) -> usize {
-        self.attempts.lock().len()
+        self.attempts.lock().running.len()
     }
 }
-
-type TaskKey = (Namespace, TaskId);
 
 impl Observer for RunningTasks {
     fn observe(&self, entries: &[LogEntry], _is_ours: bool) {
@@ -213,14 +254,23 @@ impl Observer for RunningTasks {
             if entry.event.kind == EventKind::Cancelled {
                 let task = &entry.task;
                 let key = (task.namespace.clone(), task.id.clone());
-                if let Some((_, running)) = self.attempts.lock().get(&key) {
+                let mut attempts = self.attempts.lock();
+                if let Some((_, running)) = attempts.running.get(&key) {
                     running.take(Reason::Cancelled);
+                }
+                if let Some(cancelled) = &mut attempts.cancelled {
+                    cancelled.push((key, entry.event.seq));
                 }
             }
         }
         if entries.iter().any(|entry| entry.event.kind.may_free_work()) {
             self.work.send_replace(());
         }
+    }
+
+    /// There may be work; and what was cancelled unseen is told when its lease is not renewed.
+    fn missed(&self) {
+        self.work.send_replace(());
     }
 }
 
@@ -282,7 +332,10 @@ impl Worker {
             // Seen before the claim: what changes during it rings again.
             work.mark_unchanged();
             // Never given up half-way: what was claimed must be run, or be lost to its lease.
-            let until = match self.claim(free).await {
+            let claiming = self.shared.running.begin_claim();
+            let next = self.claim(free).await;
+            drop(claiming);
+            let until = match next {
                 Next::MoreAtOnce => continue,
                 Next::Due(at) => Some(at.since(self.store.now())),
                 Next::Again => Some(CLAIM_AGAIN_AFTER),
@@ -327,6 +380,7 @@ impl Worker {
             lease_ms: config.lease_ms,
             limits: Arc::clone(&config.limits),
         };
+        let asked = Instant::now();
         let Claimed { tasks, next_due } =
             match self.shared.writer.submit(Request::Claim(claim)).await {
                 Ok(Answer::Claimed(claimed)) => claimed,
@@ -342,7 +396,8 @@ impl Worker {
             let slot = free
                 .pop()
                 .expect("a claim brings no more than was asked for");
-            self.start(task, slot);
+            let span = self.span(&task, asked);
+            self.start(task, span, slot);
         }
         match next_due {
             _ if claimed == wanted => Next::MoreAtOnce,
@@ -351,17 +406,53 @@ impl Worker {
         }
     }
 
-    fn start(&self, task: Task, slot: OwnedSemaphorePermit) {
+    /// An attempt has its whole time, however long the claim's answer took: but no more than the grace
+    /// longer than the store gives it, after which it is ended on the worker's behalf.
+    fn span(&self, task: &Task, asked: Instant) -> Span {
+        let whole = Duration::from_millis(task.spec.timeout_ms);
+        let config = &self.shared.config;
+        let overdue_at = task.deadline().map(|at| at.plus(config.grace));
+        let left = overdue_at.map_or(whole, |at| at.since(self.store.now()));
+        Span::new(Instant::now() + whole.min(left), asked, config.lease())
+    }
+
+    fn start(&self, task: Task, span: Span, slot: OwnedSemaphorePermit) {
         let running = self.shared.running.enter(&task);
         let (shared, spawner) = (Arc::clone(&self.shared), &self.shared.spawner);
         spawner.spawn(async move {
             let identity = task.identity();
             let key = (identity.namespace.clone(), identity.id.clone());
             let attempt = task.attempt;
-            executor::execute(Arc::clone(&shared), task, running).await;
+            executor::execute(Arc::clone(&shared), task, span, running).await;
             shared.running.leave(&key, attempt);
             drop(slot);
         });
+    }
+}
+
+/// The bounds of an attempt.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Span {
+    /// When its time is up.
+    pub(crate) deadline: Instant,
+    /// When its lease should be renewed.
+    pub(crate) renew_at: Instant,
+    /// When it must stop unless the lease has been renewed: a sixth of it is left for that.
+    pub(crate) give_up_at: Instant,
+}
+
+impl Span {
+    fn new(deadline: Instant, asked: Instant, lease: Duration) -> Self {
+        Self {
+            deadline,
+            renew_at: asked + lease / 3,
+            give_up_at: asked + lease * 5 / 6,
+        }
+    }
+
+    /// The lease began anew when its renewal was asked for, or later.
+    pub(crate) fn renewed(self, asked: Instant, lease: Duration) -> Self {
+        Self::new(self.deadline, asked, lease)
     }
 }
 
@@ -375,4 +466,78 @@ enum Next {
     Again,
     /// When something changes.
     WhenToldTo,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use sidestream_core::{Event, NewTask, lifecycle};
+
+    use super::*;
+
+    fn entry(task: &Task, seq: u64, kind: EventKind) -> LogEntry {
+        LogEntry {
+            task: Arc::clone(task.identity()),
+            event: Event {
+                seq: Seq(seq),
+                at: Timestamp::from_ms(0),
+                kind,
+            },
+        }
+    }
+
+    /// A task that attempt 1 has been given, by event 2 of the log.
+    fn claimed() -> Task {
+        let (namespace, id) = (Namespace::default(), TaskId::new("t").expect("a fit id"));
+        let spec = NewTask::new("tool").into_spec(namespace.clone(), id, Default::default());
+        let dispatched = EventKind::Dispatched(Arc::new(spec.expect("a fit task")));
+        let started = EventKind::Started {
+            attempt: Attempt(1),
+            worker: WorkerId::new("w").expect("a fit id"),
+            is_resumed: false,
+        };
+        let mut task = None;
+        for (seq, kind) in [(1, dispatched), (2, started)] {
+            let (seq, at) = (Seq(seq), Timestamp::from_ms(0));
+            lifecycle::apply(&mut task, &namespace, &Event { seq, at, kind });
+        }
+        task.expect("it was dispatched")
+    }
+
+    fn is_told(running: &Running) -> bool {
+        running.stop_token().is_cancelled()
+    }
+
+    /// R3: a cancellation that comes between a claim's commit and its answer is not lost.
+    #[test]
+    fn a_task_cancelled_while_its_claim_is_answered_is_told_at_once() {
+        let (attempts, task) = (RunningTasks::default(), claimed());
+        let claiming = attempts.begin_claim();
+        attempts.observe(&[entry(&task, 3, EventKind::Cancelled)], true);
+        assert!(is_told(&attempts.enter(&task)));
+        drop(claiming);
+        attempts.leave(&(Namespace::default(), task.id().clone()), Attempt(1));
+
+        // What was cancelled before it was claimed has been retried since.
+        let claiming = attempts.begin_claim();
+        attempts.observe(&[entry(&task, 1, EventKind::Cancelled)], true);
+        let running = attempts.enter(&task);
+        drop(claiming);
+        assert!(!is_told(&running));
+        attempts.observe(&[entry(&task, 3, EventKind::Cancelled)], true);
+        assert!(is_told(&running));
+    }
+
+    /// R1: an attempt whose task this process is given again has lost it.
+    #[test]
+    fn an_earlier_attempt_is_told_when_a_later_begins() {
+        let (attempts, mut task) = (RunningTasks::default(), claimed());
+        let earlier = attempts.enter(&task);
+        task.attempt = Attempt(2);
+        let later = attempts.enter(&task);
+        assert!(is_told(&earlier) && !is_told(&later));
+        attempts.leave(&(Namespace::default(), task.id().clone()), Attempt(1));
+        assert_eq!(attempts.len(), 1);
+    }
 }

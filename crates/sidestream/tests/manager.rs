@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sidestream::clock::RuntimeClock;
-use sidestream::core::Rejection;
+use sidestream::core::{Record, Rejection};
 use sidestream::{
     Backpressure, ChunkStream, ChunkType, Config, Context, Dispatched, Error, Filter, HandlerError,
     MemoryStore, NewTask, Start, Status, StreamOptions, Task, TaskId, TaskManager, Tool,
@@ -333,4 +333,23 @@ async fn callbacks_hear_of_each_end_and_may_panic() {
         };
         assert_eq!((what, of.as_str()), (expected, tool));
     }
+}
+
+/// What an owner elsewhere reports is seen by whoever watches, like any task of ours.
+#[tokio::test(start_paused = true)]
+async fn a_record_is_streamed_like_any_task() {
+    let manager = manager().await;
+    let mut stream = manager.stream(StreamOptions::default()).await.unwrap();
+    let document = json!({
+        "id": "a/b", "subagentType": "researcher", "description": "looks up", "status": "running",
+        "createdAt": "2026-11-21T10:00:00Z", "updatedAt": "2026-11-21T10:00:00Z",
+    });
+    let record = Record::from_document(document.into()).unwrap();
+    manager.records(None).save(record).await.unwrap();
+    until(&mut stream, ChunkType::Running).await;
+    let cancelled = manager.cancel(&TaskId::new("a/b").unwrap()).await;
+    assert!(matches!(
+        cancelled,
+        Err(Error::Rejected(Rejection::OwnedElsewhere))
+    ));
 }

@@ -44,7 +44,7 @@ const LAYERS: &[&[&str]] = &[
     &["store"],
     &["stream"],
     &["writer"],
-    &["worker", "maintenance"],
+    &["worker", "maintenance", "records"],
     &["manager"],
     &["testing"],
 ];

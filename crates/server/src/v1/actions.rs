@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use sidestream::Json as RawJson;
 use sidestream::core::Invalid;
 use utoipa::ToSchema;
@@ -18,9 +18,14 @@ use crate::problem::Problem;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Resume {
     /// What the handler is called with next: any JSON.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = serde_json::Value, required = true)]
-    resume_data: Option<Box<serde_json::value::RawValue>>,
+    resume_data: Option<RawJson>,
+}
+
+/// A value that is there, be it `null`.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RawJson>, D::Error> {
+    RawJson::deserialize(deserializer).map(Some)
 }
 
 /// Cancels a task that has not ended.
@@ -65,7 +70,6 @@ pub(crate) async fn resume(
 ) -> Result<Json<OneTask>, Problem> {
     let data = resume.resume_data;
     let data = data.ok_or_else(|| Invalid::new("resumeData", "is missing"))?;
-    let data = RawJson::from_text(data.get()).expect("it was read as JSON");
     let task = caller.manager()?.resume(&id, data).await?;
     Ok(Json(OneTask::from(&task)))
 }

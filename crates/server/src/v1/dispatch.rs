@@ -30,7 +30,11 @@ pub(crate) struct FallbackToSync {
 
 /// What is answered with status 200.
 #[derive(Serialize, ToSchema)]
-#[expect(dead_code, reason = "it only describes the two")]
+#[expect(
+    dead_code,
+    clippy::large_enum_variant,
+    reason = "it only describes the two"
+)]
 #[serde(untagged)]
 pub(crate) enum KnownOrFallback {
     Known(OneTask),

@@ -90,7 +90,11 @@ pub(crate) struct ListParams {
 }
 
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it only describes a parameter")]
+#[expect(
+    dead_code,
+    clippy::enum_variant_names,
+    reason = "it only describes a parameter, in the words of the wire"
+)]
 #[schema(rename_all = "camelCase")]
 enum TimeFieldSchema {
     CreatedAt,

@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use serde_json::{Map, Value};
-use sidestream::TaskId;
 use sidestream::core::{Invalid, Record, record};
 use sidestream::store::{Answer, Request};
+use sidestream::{Json as RawJson, TaskId, Timestamp};
 
 use super::OneTask;
-use crate::auth::{Caller, Reads};
-use crate::keys::Role;
-use crate::limits::JsonBody;
+use crate::auth::Reports;
+use crate::limits::{JsonBody, parse};
 use crate::openapi::schema::RecordSchema;
 use crate::params::OfTask;
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
 
 /// Keeps a task for an owner elsewhere.
 ///
@@ -33,16 +32,15 @@ use crate::problem::{Kind, Problem};
     ),
 )]
 pub(crate) async fn put(
-    Reads(caller): Reads,
+    caller: Reports,
     OfTask(id): OfTask,
-    JsonBody(document): JsonBody<Map<String, Value>>,
+    JsonBody(document): JsonBody<RawJson>,
 ) -> Result<Json<OneTask>, Problem> {
-    check_role(&caller)?;
     let manager = caller.manager()?;
     let document = completed(document, &id, manager.store().now())?;
     let request = Request::Record {
         namespace: caller.namespace.clone(),
-        record: Arc::new(Record::from_map(document)?),
+        record: Arc::new(Record::from_document(document)?),
     };
     match manager.writer().submit(request).await? {
         Answer::Applied(task) => Ok(Json(OneTask::from(&task))),
@@ -50,34 +48,27 @@ pub(crate) async fn put(
     }
 }
 
-/// Who writes may report, and so may who works.
-fn check_role(caller: &Caller) -> Result<(), Problem> {
-    if caller.role == Role::Read {
-        let detail = "the key has the role read; this needs write, worker or admin";
-        return Err(Problem::new(Kind::Forbidden, detail));
-    }
-    Ok(())
-}
-
-/// The document as it came, but what a new one may leave out filled in: the id of the URL, the status
-/// `pending`, and both times now.
-fn completed(
-    mut document: Map<String, Value>,
-    id: &TaskId,
-    now: sidestream::Timestamp,
-) -> Result<Map<String, Value>, Invalid> {
-    match document.get("id") {
-        None => {
-            document.insert("id".into(), id.as_str().into());
-        }
+/// The document as it came, to the letter; but what a new one may leave out filled in: the id of the URL,
+/// the status `pending`, and both times now.
+fn completed(document: RawJson, id: &TaskId, now: Timestamp) -> Result<RawJson, Problem> {
+    const MAY_BE_LEFT_OUT: [&str; 4] = ["id", "status", "createdAt", "updatedAt"];
+    let mut fields: Map<String, Value> = parse(document.as_str().as_bytes())?;
+    match fields.get("id") {
+        None => {}
         Some(Value::String(own)) if own == id.as_str() => {}
-        Some(_) => return Err(Invalid::new("id", "is not the id in the URL")),
+        Some(_) => return Err(Invalid::new("id", "is not the id in the URL").into()),
     }
-    let has_updated_at = document.contains_key("updatedAt");
-    let updated_at = document.get("updatedAt").cloned();
-    let mut document = record::create(document, now);
-    if let Some(updated_at) = updated_at.filter(|_| has_updated_at) {
-        document.insert("updatedAt".into(), updated_at);
+    if MAY_BE_LEFT_OUT
+        .iter()
+        .all(|field| fields.contains_key(*field))
+    {
+        return Ok(document);
     }
-    Ok(document)
+    fields.entry("id").or_insert_with(|| id.as_str().into());
+    let updated_at = fields.get("updatedAt").cloned();
+    let mut fields = record::create(fields, now);
+    if let Some(updated_at) = updated_at {
+        fields.insert("updatedAt".into(), updated_at);
+    }
+    Ok(RawJson::from(Value::Object(fields)))
 }

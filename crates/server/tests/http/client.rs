@@ -19,6 +19,23 @@ pub(crate) struct Call {
     body: Vec<u8>,
 }
 
+/// Sends bytes that need not be HTTP, and reads the whole answer.
+pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> Answer {
+    let exchange = async {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(bytes).await.unwrap();
+        let mut open = Open::read_head(socket).await;
+        let body = open.rest().await;
+        Answer {
+            status: open.status,
+            headers: open.headers,
+            body,
+        }
+    };
+    let answered = tokio::time::timeout(PATIENCE, exchange).await;
+    answered.expect("no answer")
+}
+
 /// What came back.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -61,6 +78,13 @@ impl Call {
     pub(crate) fn text(mut self, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self.header("content-type", content_type)
+    }
+
+    /// Enough to recognise it by.
+    pub(crate) fn summary(&self) -> String {
+        let body = String::from_utf8_lossy(&self.body);
+        let whole = format!("{} {} {:?} {body}", self.method, self.target, self.headers);
+        whole.chars().take(300).collect()
     }
 
     fn bytes(&self) -> Vec<u8> {

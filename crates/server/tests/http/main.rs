@@ -10,3 +10,11 @@ mod records;
 mod tasks;
 
 mod streams;
+
+mod bad_input;
+mod compatible;
+
+mod keys;
+mod web_pages;
+
+mod operation;

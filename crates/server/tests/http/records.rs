@@ -58,6 +58,20 @@ async fn a_record_of_any_id_is_kept_as_it_came() {
     }
 }
 
+/// Numbers beyond what we could read, white space and the order of fields survive.
+#[tokio::test]
+async fn a_record_is_kept_to_the_letter() {
+    let host = Host::start().await;
+    let document = "{\"z\": 1.0,  \"n\": 123456789012345678901234567890,\t\"id\":\"mine\", \"status\":\"running\",\
+                    \"subagentType\":\"\\u0073\", \"description\":\"\", \"createdAt\":\"\", \"updatedAt\":\"x\", \"a\":[ ]}";
+    let put = host
+        .call("PUT", "/v1/tasks/mine")
+        .text("application/json", document);
+    put.send().await.expect(200);
+    let got = host.get("/v1/tasks/mine").await.expect(200).text();
+    assert!(got.contains(&format!("\"record\":{document}")), "{got}");
+}
+
 #[tokio::test]
 async fn a_new_record_needs_only_its_kind_and_its_description() {
     let host = Host::start().await;

@@ -84,6 +84,9 @@ impl Observer for Caller {
             }
         }
     }
+
+    /// Callbacks are for this process's own commits.
+    fn missed(&self) {}
 }
 
 impl Caller {

@@ -111,4 +111,7 @@ impl Observer for Counters {
             counter.fetch_add(1, Relaxed);
         }
     }
+
+    /// Counted are events that were seen.
+    fn missed(&self) {}
 }

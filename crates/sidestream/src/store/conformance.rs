@@ -157,6 +157,9 @@ macro_rules! for_each_promise {
     };
 }
 
+#[cfg(all(test, feature = "sqlite"))]
+pub(crate) use for_each_promise;
+
 /// Makes a module of tests, one for each promise, of a [`Backend`]: an expression that is evaluated
 /// for each test and gives one without data. The crate needs tokio with `macros` and
 /// `rt-multi-thread`.

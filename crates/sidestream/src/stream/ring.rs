@@ -114,6 +114,14 @@ pub(crate) enum Found {
     Behind,
 }
 
+impl Slot {
+    /// The key's first event after a place.
+    fn after(&self, position: Seq) -> Option<Seq> {
+        let next = self.seqs.partition_point(|&seq| seq <= position);
+        self.seqs.get(next).copied()
+    }
+}
+
 impl Inner {
     fn head(&self) -> Seq {
         Seq(self.first.0 + self.chunks.len() as u64 - 1)
@@ -166,6 +174,30 @@ impl Ring {
         self.bell.send_replace(last);
         for bell in bells {
             bell.send_replace(last);
+        }
+    }
+
+    /// Goes on after `floor`, without what comes before: it can no longer be read. Who waits for it is
+    /// woken, and finds itself behind.
+    pub(crate) fn skip_to(&self, floor: Seq) {
+        let bells: Vec<_> = {
+            let mut inner = self.inner.write();
+            if floor <= inner.head() {
+                return;
+            }
+            inner.chunks.clear();
+            inner.bytes = 0;
+            inner.first = floor.next();
+            let slots = inner.keys.values_mut().map(|slot| {
+                slot.seqs.clear();
+                slot.since = floor;
+                slot.bell.clone()
+            });
+            slots.collect()
+        };
+        self.bell.send_replace(floor);
+        for bell in bells {
+            bell.send_replace(floor);
         }
     }
 
@@ -233,8 +265,8 @@ fn note_keys(inner: &mut Inner, chunk: &Chunk, seq: Seq, bells: &mut Vec<watch::
         let Some(slot) = inner.keys.get_mut(&key) else {
             continue;
         };
-        while slot.seqs.front().is_some_and(|&seq| seq < first) {
-            slot.seqs.pop_front();
+        while let Some(gone) = slot.seqs.pop_front_if(|seq| *seq < first) {
+            slot.since = gone;
         }
         slot.seqs.push_back(seq);
         if !bells.iter().any(|bell| bell.same_channel(&slot.bell)) {
@@ -283,11 +315,14 @@ impl Watcher {
                 through: position,
             };
         }
-        if position.next() < inner.first {
-            return Found::Behind;
-        }
         let slot = self.key.as_ref().and_then(|key| inner.keys.get(key));
         let slot = slot.filter(|slot| slot.since <= position);
+        // Where a key's events are known, the ring reaches back to the watcher's next one, however many
+        // others have come and gone: a quiet watcher does not fall behind.
+        let next = slot.map_or(Some(position.next()), |slot| slot.after(position));
+        if next.is_some_and(|next| next < inner.first) {
+            return Found::Behind;
+        }
         let mut chunks = Vec::new();
         let mut bytes = 0;
         let mut take = |seq: Seq| {
@@ -395,6 +430,39 @@ mod tests {
         for watcher in watchers {
             assert!(matches!(watcher.read(Seq(2), 10), Found::Behind));
             assert_eq!(seqs(watcher.read(Seq(3), 10)), (vec![4, 5], 5));
+        }
+    }
+
+    /// S3: a thread on which nothing happens for long is not told to begin anew when something does.
+    #[test]
+    fn a_quiet_watcher_does_not_fall_behind() {
+        let ring = ring(3);
+        let watcher = ring.watch(&Namespace::default(), thread("quiet"));
+        ring.publish((1..=9).map(|seq| chunk(seq, "loud")).collect());
+        ring.publish(vec![chunk(10, "quiet")]);
+        assert_eq!(seqs(watcher.read(Seq(0), 10)), (vec![10], 10));
+        ring.publish((11..=19).map(|seq| chunk(seq, "loud")).collect());
+        assert_eq!(seqs(watcher.read(Seq(10), 10)), (vec![], 19));
+        assert!(matches!(watcher.read(Seq(0), 10), Found::Behind));
+        ring.publish(vec![chunk(20, "quiet")]);
+        assert_eq!(seqs(watcher.read(Seq(10), 10)), (vec![20], 20));
+        assert!(matches!(watcher.read(Seq(0), 10), Found::Behind));
+    }
+
+    /// S3: what was pruned before the ring had it is no silent gap.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_what_was_skipped_is_woken_and_behind() {
+        let ring = ring(100);
+        ring.publish(vec![chunk(1, "a")]);
+        for filter in [Filter::default(), thread("a")] {
+            let mut watcher = ring.watch(&Namespace::default(), filter);
+            let head = ring.head();
+            ring.skip_to(Seq(head.0 + 10));
+            watcher.wait(head).await;
+            assert!(matches!(watcher.read(head, 10), Found::Behind));
+            ring.publish(vec![chunk(head.0 + 11, "a")]);
+            let found = watcher.read(Seq(head.0 + 10), 10);
+            assert_eq!(seqs(found), (vec![head.0 + 11], head.0 + 11));
         }
     }
 

@@ -16,6 +16,8 @@ use crate::stream::ring::Ring;
 
 /// How often the log is looked at though no bell rang.
 const POLL_EVERY: Duration = Duration::from_secs(1);
+/// The wait before the log is read again that does not yet show what the bell rang for.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(10);
 /// So many events are read at a time.
 const PAGE: usize = 2_048;
 
@@ -23,6 +25,9 @@ const PAGE: usize = 2_048;
 pub(crate) trait Observer: Send + Sync {
     /// `is_ours` says that this very process committed them.
     fn observe(&self, entries: &[LogEntry], is_ours: bool);
+
+    /// Some events were pruned from the log before this process had read it.
+    fn missed(&self);
 }
 
 /// The process's one reader of the log.
@@ -68,13 +73,26 @@ impl Tail {
         loop {
             let ring = &self.ring;
             let rung = bell.wait_for(|&head| head > ring.head());
-            // The bell is lost only with the store; the poll is the net for a bell that did not ring.
-            if let Ok(Err(_)) = tokio::time::timeout(POLL_EVERY, rung).await {
-                return;
+            // The poll is the net for a bell that did not ring.
+            let rung = match tokio::time::timeout(POLL_EVERY, rung).await {
+                Ok(Ok(head)) => Some(*head),
+                Err(_) => None,
+                // The bell is lost only with the store.
+                Ok(Err(_)) => return,
+            };
+            let lead = self.lead().await;
+            // It rang for a commit of this process, which has been published meanwhile.
+            if rung.is_some_and(|head| head <= ring.head()) {
+                continue;
             }
-            if let Err(error) = self.lead().await.catch_up().await {
+            let caught_up = lead.catch_up().await;
+            drop(lead);
+            if let Err(error) = caught_up {
                 tracing::warn!(%error, "the log cannot be read; watchers wait");
                 tokio::time::sleep(POLL_EVERY).await;
+            } else if rung.is_some_and(|head| head > ring.head()) {
+                // The bell was quicker than what it rang for: it must not be asked again at once.
+                tokio::time::sleep(READ_AGAIN_AFTER).await;
             }
         }
     }
@@ -85,6 +103,14 @@ impl Tail {
         }
         let chunks = entries.iter().map(Chunk::of_entry).map(Arc::new);
         self.ring.publish(chunks.collect());
+    }
+
+    /// What cannot be read any more is passed over, and everyone who misses it is told (S3).
+    fn skip_to(&self, floor: Seq) {
+        for observer in &self.observers {
+            observer.missed();
+        }
+        self.ring.skip_to(floor);
     }
 }
 
@@ -104,7 +130,7 @@ impl Lead<'_> {
                 return;
             }
         }
-        // Another reader of the log may have been quicker.
+        // They may be in the ring already, or have been pruned by their own batch.
         let head = ring.head();
         let fresh = entries.partition_point(|entry| entry.event.seq <= head);
         self.tail.publish(&entries[fresh..], true);
@@ -128,6 +154,11 @@ impl Lead<'_> {
                 task: None,
             };
             let page = self.tail.store.log(&query).await?;
+            if page.head.floor > after {
+                tracing::warn!(%after, floor = %page.head.floor, "events were pruned unread");
+                self.tail.skip_to(page.head.floor);
+                continue;
+            }
             if page.entries.is_empty() {
                 return Ok(());
             }

@@ -10,14 +10,14 @@ use std::time::Duration;
 use sidestream_core::task::check_payload;
 use sidestream_core::{Command, Json, Task, TaskError};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::chance;
 use crate::error::Error;
 use crate::store::Request;
 use crate::worker::handler::{Context, Emitted, Handler, HandlerError, Outcome};
-use crate::worker::{Reason, Running, Shared};
+use crate::worker::{Reason, Running, Shared, Span};
 
 /// So many outputs of one attempt wait for the log before its handler does.
 const OUTPUTS_WAITING_MAX: usize = 256;
@@ -46,31 +46,45 @@ struct Execution {
     running: Running,
     deadline: Instant,
     outputs: mpsc::Sender<Emitted>,
-    handling: Handling,
     writing: JoinHandle<Option<()>>,
     renewing: JoinHandle<Option<()>>,
 }
 
 /// Runs a claimed task to the end of its attempt, and reports it.
-pub(crate) async fn execute(shared: Arc<Shared>, task: Task, running: Running) {
-    let mut execution = Execution::start(shared, Arc::new(task), running);
-    let ending = execution.wait_for_end().await;
-    execution.finish(ending).await;
+pub(crate) async fn execute(shared: Arc<Shared>, task: Task, span: Span, running: Running) {
+    let (execution, mut handling) = Execution::start(shared, Arc::new(task), span, running);
+    let ending = execution.wait_for_end(&mut handling).await;
+    execution.finish(ending, handling).await;
 }
 
 impl Execution {
-    fn start(shared: Arc<Shared>, task: Arc<Task>, running: Running) -> Self {
+    fn start(
+        shared: Arc<Shared>,
+        task: Arc<Task>,
+        span: Span,
+        running: Running,
+    ) -> (Self, Handling) {
         let now = Instant::now();
-        let deadline = now + Duration::from_millis(task.spec.timeout_ms);
+        // The claim's answer came too late.
+        if now >= span.give_up_at {
+            running.take(Reason::Lost);
+        } else if now >= span.deadline {
+            running.take(Reason::TimedOut);
+        }
         let (outputs, emitted) = mpsc::channel(OUTPUTS_WAITING_MAX);
         let context = Context::new(
             Arc::clone(&task),
             shared.log.clone(),
-            deadline,
+            span.deadline,
             running.stop_token().clone(),
             outputs.clone(),
         );
-        let renew = renew(Arc::clone(&shared), Arc::clone(&task), running.clone(), now);
+        let renew = renew(
+            Arc::clone(&shared),
+            Arc::clone(&task),
+            running.clone(),
+            span,
+        );
         let write = write_outputs(
             Arc::clone(&shared),
             Arc::clone(&task),
@@ -78,72 +92,89 @@ impl Execution {
             emitted,
         );
         let handle = call(shared.handler_of(&task), context);
-        Self {
-            deadline,
+        let handling = shared.spawner.spawn(handle);
+        let execution = Self {
+            deadline: span.deadline,
             outputs,
             renewing: shared.spawner.spawn(renew),
             writing: shared.spawner.spawn(write),
-            handling: shared.spawner.spawn(handle),
             shared,
             task,
             running,
-        }
+        };
+        (execution, handling)
     }
 
-    async fn wait_for_end(&mut self) -> Ending {
+    async fn wait_for_end(&self, handling: &mut Handling) -> Ending {
         tokio::select! {
             biased;
             reason = self.running.taken() => Ending::Taken(reason),
-            outcome = &mut self.handling => Ending::Returned(outcome_of(outcome)),
+            outcome = outcome_of(handling) => Ending::Returned(outcome),
             () = tokio::time::sleep_until(self.deadline) => Ending::TimedOut,
         }
     }
 
-    async fn finish(mut self, ending: Ending) {
+    async fn finish(self, ending: Ending, handling: Handling) {
         match ending {
             Ending::Returned(outcome) => {
-                self.write_rest().await;
+                let outcome = match self.write_rest().await {
+                    true => outcome,
+                    false => self.given_up(),
+                };
                 self.report(self.command_for(outcome)).await;
             }
-            // The next attempt must not begin while this one still runs.
-            Ending::TimedOut if self.task.retry_count < self.task.spec.retry.max_retries => {
-                self.stop(Reason::TimedOut).await;
-                self.report(self.time_out()).await;
-            }
-            Ending::TimedOut => {
-                self.report(self.time_out()).await;
-                self.stop(Reason::TimedOut).await;
+            Ending::TimedOut | Ending::Taken(Reason::TimedOut) => {
+                self.running.take(Reason::TimedOut);
+                self.time_out(handling).await;
             }
             Ending::Taken(Reason::ShutDown) => {
-                self.stop(Reason::ShutDown).await;
+                tokio::join!(self.stop(handling), self.write_rest());
                 self.report(self.command_for(self.shut_down())).await;
             }
-            Ending::Taken(reason) => self.stop(reason).await,
+            Ending::Taken(Reason::Lost) => {
+                self.stop(handling).await;
+                self.report(self.command_for(self.given_up())).await;
+            }
+            Ending::Taken(Reason::Cancelled) => self.stop(handling).await,
         }
     }
 
-    /// What the handler emitted before it returned is in the log before its outcome is.
-    async fn write_rest(&self) {
-        let (done, written) = oneshot::channel();
-        if self.outputs.send(Emitted::Flush(done)).await.is_ok() {
-            let _ = written.await;
+    /// The last attempt is over at once for everyone who looks. Any other first stops, so that the next
+    /// does not begin while it still runs.
+    async fn time_out(&self, handling: Handling) {
+        let command = Command::TimeOut {
+            attempt: self.task.attempt,
+            jitter: chance::jitter(&*self.shared.chance),
+        };
+        if self.task.retry_count < self.task.spec.retry.max_retries {
+            tokio::join!(self.stop(handling), self.write_rest());
+            self.report(command).await;
+        } else {
+            let report = async {
+                self.write_rest().await;
+                self.report(command).await;
+            };
+            tokio::join!(report, self.stop(handling));
         }
+    }
+
+    /// What the handler emitted is in the log before its outcome is: `false` when that cannot be said.
+    async fn write_rest(&self) -> bool {
+        let (done, written) = oneshot::channel();
+        let sent = self.outputs.send(Emitted::Flush(done)).await;
+        let is_written = sent.is_ok() && written.await.is_ok();
         // Whoever kept a clone of the context can no longer emit.
         self.writing.abort();
+        is_written
     }
 
-    /// Tells the handler to stop, gives it the grace, then drops it. A handler that blocks its thread
-    /// cannot be dropped: it loses its slot all the same, and nothing of it is listened to.
-    async fn stop(&mut self, reason: Reason) {
-        self.running.take(reason);
+    /// The handler has been told to stop: gives it the grace, then drops it. A handler that blocks its
+    /// thread cannot be dropped: it loses its slot all the same, and nothing of it is listened to.
+    async fn stop(&self, mut handling: Handling) {
         let grace = self.shared.config.grace;
-        if tokio::time::timeout(grace, &mut self.handling)
-            .await
-            .is_err()
-        {
-            self.handling.abort();
+        if tokio::time::timeout(grace, &mut handling).await.is_err() {
+            handling.abort();
         }
-        self.writing.abort();
     }
 
     /// The command that reports an outcome.
@@ -164,18 +195,24 @@ impl Execution {
         }
     }
 
-    fn time_out(&self) -> Command {
-        Command::TimeOut {
-            attempt: self.task.attempt,
-            jitter: chance::jitter(&*self.shared.chance),
-        }
-    }
-
     /// What becomes of an attempt that the process cannot wait for: the retries decide, as they do when
     /// the process is lost.
     fn shut_down(&self) -> Outcome {
         let (worker, attempt) = (&self.shared.worker, self.task.attempt);
         let message = format!("worker {worker} was shut down before attempt {attempt} ended");
+        Outcome::Failed {
+            error: TaskError::new(message),
+            is_retryable: true,
+        }
+    }
+
+    /// What becomes of an attempt of which the worker cannot say that it still holds the task, or that
+    /// all of its outputs were kept. Sooner than the end of its lease; if it has ended, this is stale.
+    fn given_up(&self) -> Outcome {
+        let (worker, attempt) = (&self.shared.worker, self.task.attempt);
+        let message = format!(
+            "worker {worker} gave up attempt {attempt}: its lease or its outputs were not confirmed"
+        );
         Outcome::Failed {
             error: TaskError::new(message),
             is_retryable: true,
@@ -236,6 +273,13 @@ fn within_limits(outcome: Outcome) -> Outcome {
 }
 
 async fn call(handler: Option<Arc<dyn Handler>>, context: Context) -> Outcome {
+    if context.cancelled().is_cancelled() {
+        let error = TaskError::new("the attempt was over before it began");
+        return Outcome::Failed {
+            error,
+            is_retryable: true,
+        };
+    }
     let Some(handler) = handler else {
         let tool = &context.task().tool_name;
         let error = TaskError::new(format!("this worker has no tool {tool}"));
@@ -248,23 +292,19 @@ async fn call(handler: Option<Arc<dyn Handler>>, context: Context) -> Outcome {
 }
 
 /// What came of the handler: a panic fails its attempt and nothing else.
-fn outcome_of(joined: Result<Option<Outcome>, JoinError>) -> Outcome {
-    match joined {
+async fn outcome_of(handling: &mut Handling) -> Outcome {
+    let failed = |message: String| Outcome::Failed {
+        error: TaskError::new(message),
+        is_retryable: true,
+    };
+    match handling.await {
         Ok(Some(outcome)) => outcome,
-        Ok(None) => Outcome::Failed {
-            error: TaskError::new("the worker was stopped"),
-            is_retryable: true,
-        },
-        Err(error) => {
-            let message = match error.try_into_panic() {
-                Ok(panic) => format!("the handler panicked: {}", panic_text(&*panic)),
-                Err(_) => "the handler was dropped".to_owned(),
-            };
-            Outcome::Failed {
-                error: TaskError::new(message),
-                is_retryable: true,
-            }
-        }
+        // The whole process is being stopped where it stands: it has nothing more to say.
+        Ok(None) => std::future::pending().await,
+        Err(error) => failed(match error.try_into_panic() {
+            Ok(panic) => format!("the handler panicked: {}", panic_text(&*panic)),
+            Err(_) => "the handler was dropped".to_owned(),
+        }),
     }
 }
 
@@ -282,27 +322,24 @@ fn request(task: &Task, command: Command) -> Request {
     }
 }
 
-/// Keeps the lease. A worker that cannot renew it stops its handler before another can have the task.
-async fn renew(shared: Arc<Shared>, task: Arc<Task>, running: Running, claimed: Instant) {
-    let lease = Duration::from_millis(shared.config.lease_ms);
-    let mut ends = claimed + lease;
+/// Keeps the lease. A worker that cannot renew it, whether the store fails or hangs, stops its handler
+/// before another can have the task.
+async fn renew(shared: Arc<Shared>, task: Arc<Task>, running: Running, mut span: Span) {
     loop {
-        tokio::time::sleep(lease / 3).await;
+        tokio::time::sleep_until(span.renew_at).await;
         let asked = Instant::now();
         let command = Command::Renew {
             attempt: task.attempt,
             lease_ms: shared.config.lease_ms,
         };
-        match shared.writer.submit(request(&task, command)).await {
-            Ok(_) => ends = asked + lease,
-            Err(Error::Rejected(_)) => return running.take(Reason::Lost),
-            Err(Error::ShutDown) => return,
-            Err(error) => {
+        let renewing = shared.writer.submit(request(&task, command));
+        match tokio::time::timeout_at(span.give_up_at, renewing).await {
+            Ok(Ok(_)) => span = span.renewed(asked, shared.config.lease()),
+            Ok(Err(Error::Rejected(_))) | Err(_) => return running.take(Reason::Lost),
+            Ok(Err(Error::ShutDown)) => return,
+            Ok(Err(error)) => {
                 tracing::warn!(task = %task.id(), %error, "the lease was not renewed");
-                // As soon as another try could come too late.
-                if Instant::now() + lease / 3 >= ends {
-                    return running.take(Reason::Lost);
-                }
+                span.renew_at = asked + shared.config.lease() / 12;
             }
         }
     }
@@ -354,7 +391,11 @@ async fn write(shared: &Shared, task: &Task, running: &Running, payloads: Vec<Js
                 return false;
             }
         }
-        tokio::time::sleep(wait).await;
+        tokio::select! {
+            biased;
+            () = running.lost() => return false,
+            () = tokio::time::sleep(wait) => {}
+        }
         wait = REPORT_AGAIN_AFTER_MAX.min(wait * 2);
     }
 }

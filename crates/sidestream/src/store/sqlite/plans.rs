@@ -34,7 +34,7 @@ macro_rules! names {
     };
 }
 
-crate::for_each_promise!(names);
+crate::store::conformance::for_each_promise!(names);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_statement_finds_its_rows_through_an_index() {

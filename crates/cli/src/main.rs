@@ -1,0 +1,5 @@
+//! The binary `sidestream`.
+
+fn main() -> std::process::ExitCode {
+    sidestream_cli::main()
+}

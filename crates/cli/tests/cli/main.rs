@@ -1,0 +1,11 @@
+//! The command line, end to end: the real binary, its exit codes, what it writes and where.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod binary;
+
+mod config;
+mod demo;
+mod keys;
+mod local;
+mod server;
+mod watch;
