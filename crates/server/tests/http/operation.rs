@@ -98,9 +98,14 @@ async fn a_stream_is_freed_when_its_client_is_gone() {
         host.stream("/v1/stream?threadId=t").await,
     ];
     assert_eq!(host.manager().stats().streams_open, 2);
+    assert!((metric(&host, "sidestream_streams").await - 2.0).abs() < 0.5);
     drop(streams);
     let freed = async {
-        while host.manager().stats().streams_open > 0 {
+        while host.manager().stats().streams_open > 0
+            || metric(&host, "sidestream_streams").await > 0.5
+            // The one that asks is open itself.
+            || metric(&host, "sidestream_connections").await > 1.5
+        {
             tokio::task::yield_now().await;
         }
     };
@@ -112,7 +117,10 @@ async fn a_stream_is_freed_when_its_client_is_gone() {
 /// Streams end as ended, so that clients know to come again elsewhere; requests under way are answered.
 #[tokio::test]
 async fn a_server_ends_well() {
-    let host = Host::start().await;
+    let mut config = loopback();
+    // Longer than anybody waits here: it ends by itself, not because its time is over.
+    config.limits.grace = Duration::from_secs(600);
+    let host = Host::with(config, Config::default()).await;
     let mut streams = Vec::new();
     for target in [
         "/v1/stream",
@@ -133,7 +141,8 @@ async fn a_server_ends_well() {
     ask_for_health(&mut silent).await;
 
     let address = host.address;
-    host.stop().await;
+    let stopping = tokio::time::timeout(PATIENCE, host.stop());
+    stopping.await.expect("the server does not end");
     for stream in &mut streams {
         while stream.block().await.is_some() {}
         assert!(stream.has_ended_well());
@@ -158,7 +167,7 @@ async fn a_server_does_not_wait_for_ever_to_end() {
                 content-length: 100\r\n\r\n{";
     slow.write_all(head.as_bytes()).await.unwrap();
     host.get("/healthz").await.expect(200);
-    tokio::time::timeout(PATIENCE, host.stop())
+    tokio::time::timeout(Duration::from_secs(5), host.stop())
         .await
         .expect("the server does not end");
 }
