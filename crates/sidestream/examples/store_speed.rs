@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example store_speed -- lives [TASKS] [BATCH] [full|normal] [plain|rich]
 //! cargo run --release --example store_speed -- reads [STORED] [RUNNING]
+//! cargo run --release --example store_speed -- claims [WAITING] [AGENTS]
 //! ```
 //!
 //! A plain task has a tool, an agent and arguments; a rich one also a thread, a run and a tool call, each
@@ -36,6 +37,7 @@ async fn main() {
         given.unwrap_or(default)
     };
     match args.first().map(String::as_str) {
+        Some("claims") => claims(number(1, 100_000), number(2, 10_000)).await,
         Some("reads") => reads(number(1, 1_000_000), number(2, 100_000)).await,
         _ => {
             let synchronous = match args.get(3).map(String::as_str) {
@@ -83,14 +85,17 @@ async fn dispatch(store: &SqliteStore, from: usize, count: usize, agents: usize,
     assert!(committed.answers.iter().all(Result::is_ok));
 }
 
-async fn claim(store: &SqliteStore, limit: usize) -> Vec<Task> {
+async fn claim(store: &SqliteStore, limit: usize, per_agent: Option<u32>) -> Vec<Task> {
     let claim = Claim {
         worker: WorkerId::new("worker-1").unwrap(),
         tools: Arc::from([ToolName::new("no-op").unwrap()]),
         namespace: None,
         limit: limit as u32,
         lease_ms: 30_000,
-        limits: Arc::new(Limits::default()),
+        limits: Arc::new(Limits {
+            per_agent,
+            ..Limits::default()
+        }),
     };
     let mut committed = store.commit(vec![Request::Claim(claim)]).await.unwrap();
     match committed.answers.remove(0).unwrap() {
@@ -125,7 +130,7 @@ async fn lives(tasks: usize, batch: usize, synchronous: Synchronous, is_rich: bo
         let begun = Instant::now();
         dispatch(&store, n, batch, 10, is_rich).await;
         let dispatched = Instant::now();
-        let claimed = claim(&store, batch).await;
+        let claimed = claim(&store, batch, None).await;
         let then = Instant::now();
         complete(&store, &claimed).await;
         spent[0] += dispatched - begun;
@@ -148,6 +153,30 @@ async fn lives(tasks: usize, batch: usize, synchronous: Synchronous, is_rich: bo
     println!("closed in {:?}", begun.elapsed());
 }
 
+async fn claims(waiting: usize, agents: usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path(), Synchronous::Normal);
+    for n in (0..waiting).step_by(1_000) {
+        dispatch(&store, n, 1_000, agents, false).await;
+    }
+    let mut took = Vec::new();
+    let mut held = Vec::new();
+    while took.len() < 200 {
+        let begun = Instant::now();
+        let claimed = claim(&store, 10, Some(1)).await;
+        took.push(begun.elapsed());
+        held.extend(claimed);
+    }
+    took.sort();
+    println!(
+        "{waiting} waiting for {agents} agents of one slot each: a claim of 10 p50 {:?}, p99 {:?}; \
+         {} held",
+        took[100],
+        took[198],
+        held.len()
+    );
+}
+
 async fn reads(stored: usize, running: usize) {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path(), Synchronous::Normal);
@@ -155,7 +184,7 @@ async fn reads(stored: usize, running: usize) {
     let batch = 1_000;
     for n in (0..stored).step_by(batch) {
         dispatch(&store, n, batch, 100, true).await;
-        let claimed = claim(&store, batch).await;
+        let claimed = claim(&store, batch, None).await;
         if n < stored - running {
             complete(&store, &claimed).await;
         }

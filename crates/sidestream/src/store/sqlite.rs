@@ -38,6 +38,7 @@ mod open;
 #[cfg(test)]
 mod plans;
 mod prepare;
+mod queue;
 mod readers;
 mod recent;
 mod requests;

@@ -5,5 +5,6 @@
 mod crash;
 mod open;
 mod room;
+mod rows;
 mod support;
 mod wal;

@@ -7,7 +7,7 @@ use super::failure::Result;
 use super::scan::{Wanted, Way};
 
 /// What it costs to look at a row, where it costs 1 to look at an entry of an index.
-const ROW_COST: u64 = 4;
+const ROW_COST: u64 = 10;
 
 /// A way, and what taking it costs.
 #[derive(Debug, Clone, Copy)]

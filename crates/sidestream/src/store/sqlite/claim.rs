@@ -1,20 +1,21 @@
 //! Giving pending tasks to a worker.
 //!
-//! The queue is made of *lanes*: one for each tool, namespace and agent that has a task ready. A lane
-//! is a range of one index, the next task first, so finding a lane's head is one seek however many
-//! tasks wait in it, and a lane whose agent or tool has no slot left is skipped whole. The heads are
-//! merged by priority and time.
+//! Those that are ready stand in one line for each tool, by priority and time, and are taken from its
+//! front. A task whose agent has no slot left is passed over. When many are, as when one agent has
+//! thousands waiting, the line is left, and the *lanes* are taken instead: one for each tool, namespace
+//! and agent, of which those without a slot are skipped whole, however many tasks wait in them. So a
+//! claim costs as much as it takes, unless both many wait and many agents do.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
-use std::sync::Arc;
 
-use rusqlite::{Row, params};
-use sidestream_core::{AgentId, Command, Namespace, Status, Timestamp, ToolName};
+use rusqlite::params;
+use sidestream_core::{AgentId, Command, Namespace, Status, Task, ToolName};
 
 use super::counters::Scope;
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
+use super::queue::{self, Lane, Waiting};
 use super::transaction::Transaction;
 use crate::store::{Claim, Claimed};
 
@@ -23,17 +24,18 @@ use crate::store::{Claim, Claimed};
 /// transaction that moves a million rows.
 const DUE_MAX: u32 = 10_000;
 
-/// A task's place in the queue; the least is the next.
-type Place = (Reverse<i16>, i64, i64);
+/// How many tasks of a line are passed over before the lanes are taken instead.
+const PASSED_OVER_MAX: u32 = 200;
 
-/// The tasks of one tool, namespace and agent that are ready.
+/// Tasks in order, as far as they were read: the line of a tool, or a lane.
 #[derive(Debug)]
-struct Lane {
+struct Source {
     tool: ToolName,
-    namespace: Namespace,
-    agent: Option<AgentId>,
-    /// The next of them, as far as they were read.
-    next: VecDeque<Place>,
+    /// `None` for a line.
+    lane: Option<Lane>,
+    next: VecDeque<Waiting>,
+    /// How many of its tasks were passed over and are still in it.
+    passed_over: u32,
     /// How many to read at once: more each time, so that neither a lane of one task nor one of a
     /// thousand costs more than it must.
     read_max: u32,
@@ -45,16 +47,16 @@ impl Transaction<'_> {
         for tool in &tools {
             self.find_due(tool)?;
         }
-        let mut lanes = Vec::new();
-        for tool in &tools {
-            if self.has_slot_for_tool(claim, tool)? {
-                self.find_lanes(claim, tool, &mut lanes)?;
-            }
+        let mut tasks = Vec::new();
+        let lines = tools.iter().map(|tool| Source::line(tool, claim.limit));
+        let is_left = self.take(claim, lines.collect(), &mut tasks)?;
+        if is_left {
+            let lanes = self.open_lanes(claim, &tools)?;
+            self.take(claim, lanes, &mut tasks)?;
         }
-        let tasks = self.take(claim, lanes)?;
         let mut next_due = None;
         for tool in &tools {
-            let due = self.next_due(claim.namespace.as_ref(), tool)?;
+            let due = queue::next_due(self.connection, claim.namespace.as_ref(), tool)?;
             next_due = [next_due, due].into_iter().flatten().min();
         }
         Ok(Claimed { tasks, next_due })
@@ -71,26 +73,24 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn next_due(
-        &self,
-        namespace: Option<&Namespace>,
-        tool: &ToolName,
-    ) -> Result<Option<Timestamp>> {
-        let due: Option<i64> = match namespace {
-            None => prepare(
-                self.connection,
-                "SELECT min(due_at_ms) FROM tasks INDEXED BY tasks_delayed
-                        WHERE queue = 'delayed' AND tool_name = ?",
-            )?
-            .query_row([tool.as_str()], |row| row.get(0))?,
-            Some(namespace) => prepare(
-                self.connection,
-                "SELECT min(due_at_ms) FROM tasks INDEXED BY tasks_delayed_in_namespace
-                        WHERE queue = 'delayed' AND tool_name = ? AND namespace = ?",
-            )?
-            .query_row([tool.as_str(), namespace.as_str()], |row| row.get(0))?,
-        };
-        Ok(due.map(Timestamp::from_ms))
+    /// The lanes that have a slot.
+    fn open_lanes(&mut self, claim: &Claim, tools: &BTreeSet<&ToolName>) -> Result<Vec<Source>> {
+        let mut sources = Vec::new();
+        for tool in tools {
+            if !self.has_slot_for_tool(claim, tool)? {
+                continue;
+            }
+            let mut found = queue::first_lane(self.connection, tool, claim.namespace.as_ref())?;
+            while let Some((lane, head)) = found {
+                let only = claim.namespace.as_ref();
+                let next = queue::lane_after(self.connection, tool, &lane, only.is_some())?;
+                if self.has_slot_for_agent(claim, &lane.namespace, lane.agent.as_ref())? {
+                    sources.push(Source::lane(tool, lane, head));
+                }
+                found = next;
+            }
+        }
+        Ok(sources)
     }
 
     fn has_slot_for_tool(&mut self, claim: &Claim, tool: &ToolName) -> Result<bool> {
@@ -116,147 +116,105 @@ impl Transaction<'_> {
         Ok(counts.of(Status::Running) < u64::from(limit))
     }
 
-    /// Finds the lanes of a tool whose agents have a slot, each with its head: a seek for each lane.
-    fn find_lanes(&mut self, claim: &Claim, tool: &ToolName, lanes: &mut Vec<Lane>) -> Result<()> {
-        let mut found = match &claim.namespace {
-            Some(namespace) => self.first_lane_of(tool, namespace)?,
-            None => self.first_lane(tool)?,
-        };
-        while let Some((namespace, agent, head)) = found {
-            if self.has_slot_for_agent(claim, &namespace, agent.as_ref())? {
-                lanes.push(Lane {
-                    tool: tool.clone(),
-                    namespace: namespace.clone(),
-                    agent: agent.clone(),
-                    next: VecDeque::from([head]),
-                    read_max: 4,
-                });
-            }
-            let agent = agent.as_ref().map_or("", AgentId::as_str);
-            found = self.lane_after(tool, &namespace, agent)?;
-            if found.is_none() && claim.namespace.is_none() {
-                found = self.first_lane_beyond(tool, &namespace)?;
-            }
+    /// Takes the next task of all sources, again and again. Says whether it gave up before it had
+    /// enough or looked at all.
+    fn take(
+        &mut self,
+        claim: &Claim,
+        mut sources: Vec<Source>,
+        tasks: &mut Vec<Task>,
+    ) -> Result<bool> {
+        for source in &mut sources {
+            self.read_on(source)?;
         }
-        Ok(())
+        let heads = sources.iter().enumerate();
+        let mut heads: BinaryHeap<_> = heads.filter_map(|(i, source)| source.head(i)).collect();
+        let mut passed_over = 0;
+        while tasks.len() < claim.limit as usize {
+            let Some(Reverse((_, i))) = heads.pop() else {
+                return Ok(false);
+            };
+            let source = &mut sources[i];
+            if !self.has_slot_for_tool(claim, &source.tool)? {
+                continue;
+            }
+            let Some(head) = source.next.pop_front() else {
+                continue;
+            };
+            let is_asked = claim
+                .namespace
+                .as_ref()
+                .is_none_or(|only| *only == head.namespace);
+            let is_free =
+                is_asked && self.has_slot_for_agent(claim, &head.namespace, head.agent.as_ref())?;
+            if is_free {
+                tasks.push(self.claim_one(claim, head.place.key)?);
+            } else if source.lane.is_some() {
+                continue;
+            } else {
+                source.passed_over += 1;
+                passed_over += 1;
+                if passed_over > PASSED_OVER_MAX {
+                    return Ok(true);
+                }
+            }
+            self.read_on(source)?;
+            heads.extend(source.head(i));
+        }
+        Ok(false)
     }
 
-    fn first_lane(&self, tool: &ToolName) -> Result<Option<Found>> {
-        let sql = "SELECT namespace, agent_id, priority, due_at_ms, key
-            FROM tasks INDEXED BY tasks_ready WHERE queue = 'ready' AND tool_name = ?1
-            ORDER BY namespace, ifnull(agent_id, ''), priority DESC, due_at_ms, key LIMIT 1";
-        self.lane(sql, &[tool.as_str()])
-    }
-
-    fn first_lane_beyond(&self, tool: &ToolName, namespace: &Namespace) -> Result<Option<Found>> {
-        let sql = "SELECT namespace, agent_id, priority, due_at_ms, key
-            FROM tasks INDEXED BY tasks_ready
-            WHERE queue = 'ready' AND tool_name = ?1 AND namespace > ?2
-            ORDER BY namespace, ifnull(agent_id, ''), priority DESC, due_at_ms, key LIMIT 1";
-        self.lane(sql, &[tool.as_str(), namespace.as_str()])
-    }
-
-    fn first_lane_of(&self, tool: &ToolName, namespace: &Namespace) -> Result<Option<Found>> {
-        let sql = "SELECT namespace, agent_id, priority, due_at_ms, key
-            FROM tasks INDEXED BY tasks_ready
-            WHERE queue = 'ready' AND tool_name = ?1 AND namespace = ?2
-            ORDER BY ifnull(agent_id, ''), priority DESC, due_at_ms, key LIMIT 1";
-        self.lane(sql, &[tool.as_str(), namespace.as_str()])
-    }
-
-    fn lane_after(
-        &self,
-        tool: &ToolName,
-        namespace: &Namespace,
-        agent: &str,
-    ) -> Result<Option<Found>> {
-        let sql = "SELECT namespace, agent_id, priority, due_at_ms, key
-            FROM tasks INDEXED BY tasks_ready
-            WHERE queue = 'ready' AND tool_name = ?1 AND namespace = ?2
-                AND ifnull(agent_id, '') > ?3
-            ORDER BY ifnull(agent_id, ''), priority DESC, due_at_ms, key LIMIT 1";
-        self.lane(sql, &[tool.as_str(), namespace.as_str(), agent])
-    }
-
-    fn lane(&self, sql: &str, of: &[&str]) -> Result<Option<Found>> {
-        let mut statement = prepare(self.connection, sql)?;
-        let mut rows = statement.query(rusqlite::params_from_iter(of))?;
-        let Some(row) = rows.next()? else {
-            return Ok(None);
-        };
-        let namespace = Namespace::new(super::spec::required(row, 0)?)?;
-        let agent = super::spec::text(row, 1)?.map(AgentId::new).transpose()?;
-        Ok(Some((namespace, agent, place(row, 2)?)))
-    }
-
-    /// Takes the next task of the queue, again and again.
-    fn take(&mut self, claim: &Claim, mut lanes: Vec<Lane>) -> Result<Vec<sidestream_core::Task>> {
-        let heads = lanes.iter().enumerate();
-        let mut heads: BinaryHeap<Reverse<(Place, usize)>> =
-            heads.map(|(i, lane)| Reverse((lane.next[0], i))).collect();
+    fn claim_one(&mut self, claim: &Claim, key: i64) -> Result<Task> {
+        let broken = |problem: String| Failure::Unreadable(format!("the queue: {problem}"));
+        let stored = self.find_by_key(key)?;
+        let stored = stored.ok_or_else(|| broken(format!("task {key} is not there")))?;
+        let identity = std::sync::Arc::clone(stored.task.identity());
         let command = Command::Claim {
             worker: claim.worker.clone(),
             lease_ms: claim.lease_ms,
         };
-        let mut tasks = Vec::new();
-        while tasks.len() < claim.limit as usize {
-            let Some(Reverse((_, i))) = heads.pop() else {
-                break;
-            };
-            let lane = &mut lanes[i];
-            // What was taken before may have been the last slot: then the lane is not looked at again.
-            let has_slot = self.has_slot_for_tool(claim, &lane.tool)?
-                && self.has_slot_for_agent(claim, &lane.namespace, lane.agent.as_ref())?;
-            if !has_slot {
-                continue;
-            }
-            if let Some((_, _, key)) = lane.next.pop_front() {
-                tasks.push(self.claim_one(key, &command)?);
-            }
-            if lane.next.is_empty() {
-                self.read_on(lane)?;
-            }
-            heads.extend(lane.next.front().map(|head| Reverse((*head, i))));
-        }
-        Ok(tasks)
+        self.change(Some(stored), &identity.namespace, &identity.id, &command)?
+            .map_err(|refused| broken(format!("task {key}: {refused}")))
     }
 
-    fn claim_one(&mut self, key: i64, command: &Command) -> Result<sidestream_core::Task> {
-        let stored = self
-            .find_by_key(key)?
-            .ok_or_else(|| Failure::Unreadable(format!("the queue names task {key}, not there")))?;
-        let identity = Arc::clone(stored.task.identity());
-        self.change(Some(stored), &identity.namespace, &identity.id, command)?
-            .map_err(|refused| {
-                Failure::Unreadable(format!("task {key} is in the queue: {refused}"))
-            })
-    }
-
-    /// Reads the next tasks of a lane: those read before have been taken, and are gone from it.
-    fn read_on(&self, lane: &mut Lane) -> Result<()> {
-        let sql = "SELECT priority, due_at_ms, key FROM tasks INDEXED BY tasks_ready
-            WHERE queue = 'ready' AND tool_name = ?1 AND namespace = ?2
-                AND ifnull(agent_id, '') = ?3
-            ORDER BY priority DESC, due_at_ms, key LIMIT ?4";
-        let mut statement = prepare(self.connection, sql)?;
-        let agent = lane.agent.as_ref().map_or("", AgentId::as_str);
-        let (tool, namespace) = (lane.tool.as_str(), lane.namespace.as_str());
-        let mut rows = statement.query(params![tool, namespace, agent, lane.read_max])?;
-        while let Some(row) = rows.next()? {
-            lane.next.push_back(place(row, 0)?);
+    /// Reads the next tasks of a source, once those read before are used up: taken, and gone from it,
+    /// or passed over.
+    fn read_on(&self, source: &mut Source) -> Result<()> {
+        if !source.next.is_empty() {
+            return Ok(());
         }
-        lane.read_max = (lane.read_max * 4).min(1_024);
+        let (tool, skip, max) = (&source.tool, source.passed_over, source.read_max);
+        source.next = match &source.lane {
+            Some(lane) => queue::of_lane(self.connection, tool, lane, max)?,
+            None => queue::of_line(self.connection, tool, skip, max)?,
+        };
+        source.read_max = (source.read_max * 4).min(1_024);
         Ok(())
     }
 }
 
-/// A lane, and its head.
-type Found = (Namespace, Option<AgentId>, Place);
+impl Source {
+    fn line(tool: &ToolName, limit: u32) -> Self {
+        Self {
+            tool: tool.clone(),
+            lane: None,
+            next: VecDeque::new(),
+            passed_over: 0,
+            read_max: limit.clamp(1, 256),
+        }
+    }
 
-fn place(row: &Row<'_>, column: usize) -> Result<Place> {
-    Ok((
-        Reverse(row.get(column)?),
-        row.get(column + 1)?,
-        row.get(column + 2)?,
-    ))
+    fn lane(tool: &ToolName, lane: Lane, head: Waiting) -> Self {
+        Self {
+            tool: tool.clone(),
+            lane: Some(lane),
+            next: VecDeque::from([head]),
+            passed_over: 0,
+            read_max: 4,
+        }
+    }
+
+    fn head(&self, index: usize) -> Option<Reverse<(queue::Place, usize)>> {
+        self.next.front().map(|head| Reverse((head.place, index)))
+    }
 }

@@ -101,6 +101,7 @@ fn kind_of(error: &rusqlite::Error) -> StoreErrorKind {
             | ErrorCode::ReadOnly
             | ErrorCode::CannotOpen
             | ErrorCode::PermissionDenied => StoreErrorKind::Full,
+            _ if failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE => StoreErrorKind::Full,
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked
             | ErrorCode::SystemIoFailure
@@ -140,5 +141,31 @@ fn message(kind: StoreErrorKind, file: &std::path::Display<'_>, error: &rusqlite
         }
         StoreErrorKind::Bug => format!("a mistake in the use of the database {file}: {error}"),
         _ => format!("the database {file} did not answer: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(failure: fn(rusqlite::Error) -> Failure, code: i32) -> StoreErrorKind {
+        let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        failure(error).at(Path::new("file")).kind()
+    }
+
+    #[test]
+    fn only_a_commit_that_may_have_happened_is_unknown() {
+        use StoreErrorKind::{Damaged, Full, OutcomeUnknown, Unavailable};
+        let codes = [
+            (ffi::SQLITE_IOERR_FSYNC, Unavailable, OutcomeUnknown),
+            (ffi::SQLITE_IOERR_WRITE, Unavailable, Unavailable),
+            (ffi::SQLITE_IOERR_SHMSIZE, Full, Full),
+            (ffi::SQLITE_FULL, Full, Full),
+            (ffi::SQLITE_CORRUPT_INDEX, Damaged, Damaged),
+        ];
+        for (code, before, at_commit) in codes {
+            assert_eq!(kind(Failure::Sqlite, code), before);
+            assert_eq!(kind(Failure::Commit, code), at_commit);
+        }
     }
 }

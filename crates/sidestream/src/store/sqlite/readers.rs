@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
@@ -20,14 +20,22 @@ use crate::error::{StoreError, StoreErrorKind};
 /// A few connections.
 #[derive(Debug)]
 pub(super) struct Readers {
-    /// Those that nobody uses; `None` once the store is closed.
-    idle: Mutex<Option<Vec<Connection>>>,
+    pool: Mutex<Pool>,
+    /// Rings when a connection has come to rest.
+    rested: Condvar,
     /// As many as may be in use at once.
     permits: Arc<Semaphore>,
     file: PathBuf,
     specs: Arc<Specs>,
-    /// Nobody else may open the database while one of our connections is.
-    _lock: Arc<DirectoryLock>,
+}
+
+#[derive(Debug)]
+struct Pool {
+    idle: Vec<Connection>,
+    busy: usize,
+    /// Nobody else may open the database while one of our connections is. `None` once the store is
+    /// closed.
+    lock: Option<Arc<DirectoryLock>>,
 }
 
 /// A connection within a read transaction.
@@ -46,11 +54,15 @@ impl Readers {
         lock: Arc<DirectoryLock>,
     ) -> Self {
         Self {
-            idle: Mutex::new(Some(Vec::new())),
+            pool: Mutex::new(Pool {
+                idle: Vec::new(),
+                busy: 0,
+                lock: Some(lock),
+            }),
+            rested: Condvar::new(),
             permits: Arc::new(Semaphore::new(count.max(1))),
             file,
             specs,
-            _lock: lock,
         }
     }
 
@@ -76,24 +88,52 @@ impl Readers {
     }
 
     fn read_now<T>(&self, read: impl FnOnce(&Reading<'_>) -> Result<T>) -> Result<T> {
-        let idle = self.idle.lock().as_mut().and_then(Vec::pop);
-        let connection = match idle {
+        let mut borrowed = self.borrow()?;
+        let connection = match borrowed.connection.take() {
             Some(connection) => connection,
             None => open::connect_to_read(&self.file)?,
         };
         let found = within_transaction(&connection, &self.specs, read);
         // One that could not be brought back to rest is closed instead.
-        if connection.is_autocommit()
-            && let Some(idle) = self.idle.lock().as_mut()
-        {
-            idle.push(connection);
-        }
+        borrowed.connection = connection.is_autocommit().then_some(connection);
         found
     }
 
-    /// Closes the connections; those in use, when their reads are done.
+    fn borrow(&self) -> Result<Borrowed<'_>> {
+        let mut pool = self.pool.lock();
+        if pool.lock.is_none() {
+            return Err(Failure::Bug("the store has been closed".into()));
+        }
+        pool.busy += 1;
+        Ok(Borrowed {
+            connection: pool.idle.pop(),
+            readers: self,
+        })
+    }
+
+    /// Closes the connections. Waits for those in use: their reads are short.
     pub(super) fn close(&self) {
-        *self.idle.lock() = None;
+        let mut pool = self.pool.lock();
+        let lock = pool.lock.take();
+        self.rested.wait_while(&mut pool, |pool| pool.busy > 0);
+        pool.idle.clear();
+        drop(lock);
+    }
+}
+
+/// A connection in use, or about to be made. Comes to rest when dropped, also by a panic.
+#[derive(Debug)]
+struct Borrowed<'r> {
+    connection: Option<Connection>,
+    readers: &'r Readers,
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.readers.pool.lock();
+        pool.busy -= 1;
+        pool.idle.extend(self.connection.take());
+        self.readers.rested.notify_all();
     }
 }
 

@@ -90,10 +90,13 @@ CREATE UNIQUE INDEX tasks_by_id ON tasks (namespace, id);
 CREATE UNIQUE INDEX tasks_by_repetition ON tasks (namespace, repetition_key)
     WHERE repetition_key IS NOT NULL;
 
--- The queue. Within a lane (tool, namespace, agent) the next to claim comes first; lanes whose agent
--- or tool has no slot left are skipped whole. An agent's id is never empty, so '' is "no agent".
-CREATE INDEX tasks_ready ON tasks
-    (tool_name, namespace, ifnull(agent_id, ''), priority DESC, due_at_ms)
+-- The queue: a line for each tool, the next task first; and the same in lanes, one for each agent of the
+-- tool, of which those without a slot are skipped whole. An agent's id is never empty: '' is "no agent".
+CREATE INDEX tasks_in_line ON tasks
+    (tool_name, priority DESC, due_at_ms, key, namespace, agent_id)
+    WHERE queue = 'ready';
+CREATE INDEX tasks_in_lane ON tasks
+    (tool_name, namespace, ifnull(agent_id, ''), priority DESC, due_at_ms, key)
     WHERE queue = 'ready';
 CREATE INDEX tasks_delayed ON tasks (tool_name, due_at_ms) WHERE queue = 'delayed';
 CREATE INDEX tasks_delayed_in_namespace ON tasks (tool_name, namespace, due_at_ms)
