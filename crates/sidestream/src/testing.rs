@@ -9,7 +9,8 @@
 //! use sidestream::testing::{FaultyStore, Faults, SeededChance};
 //! use sidestream::{MemoryStore, NewTask, Store, StoreErrorKind, TaskManager, Tool};
 //!
-//! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?.block_on(async {
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let chance = Arc::new(SeededChance::new(7));
 //! let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new()), chance));
 //! let echo = Tool::new("echo", |_, args: serde_json::Value| async move { Ok::<_, sidestream::HandlerError>(args) });
@@ -23,8 +24,8 @@
 //! // It was committed all the same: repeating it meets the same task.
 //! store.set_faults(Faults::NONE);
 //! assert!(matches!(manager.dispatch(task).await?, sidestream::Dispatched::Known(_)));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! # }).unwrap();
+//! # Ok(())
+//! # }
 //! ```
 
 mod faulty;
