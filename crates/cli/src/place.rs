@@ -4,6 +4,7 @@
 //! address. So a command finds the server that has the data it means, and where there is none it opens
 //! the data itself, for as long as it needs.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,14 +87,16 @@ impl Place {
     ) -> Result<Self, Failure> {
         let started = tokio::time::Instant::now();
         loop {
-            if let Some(url) = server_of(directory) {
+            let is_held = is_held(directory);
+            if is_held && let Some(url) = server_of(directory) {
                 let client = client(common, &url)?;
                 let greeting = tokio::time::timeout(GREETING_TIMEOUT, client.is_healthy());
                 if greeting.await.is_ok_and(|is_healthy| is_healthy) {
                     return Ok(Self::Server(client));
                 }
             }
-            if if_missing == IfMissing::Refuse && !directory.join("sidestream.db").is_file() {
+            let has_database = directory.join("sidestream.db").is_file();
+            if if_missing == IfMissing::Refuse && !has_database && !is_held {
                 return Err(nothing_there(directory));
             }
             match SqliteStore::open(directory, options.clone()) {
@@ -211,6 +214,15 @@ impl Drop for Announcement {
     }
 }
 
+/// Does a process hold the lock of a data directory? What `server.json` says counts only as long as one
+/// does: a server that was killed leaves it behind, and another may listen there by now.
+fn is_held(directory: &Path) -> bool {
+    let Ok(lock) = File::open(directory.join("sidestream.lock")) else {
+        return false;
+    };
+    matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 /// A server that serves the same data as one that was lost, under another address: it was started anew.
 /// `None` where the server was named, not found.
 pub(crate) fn moved(common: &Common, lost: &Client) -> Option<Client> {
@@ -218,7 +230,7 @@ pub(crate) fn moved(common: &Common, lost: &Client) -> Option<Client> {
         return None;
     }
     let directory = settings(common).ok()?.data;
-    let url = server_of(&directory).filter(|url| url != lost.base())?;
+    let url = server_of(&directory).filter(|url| is_held(&directory) && url != lost.base())?;
     client(common, &url).ok()
 }
 

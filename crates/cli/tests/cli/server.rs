@@ -142,3 +142,24 @@ fn a_task_that_a_killed_server_was_running_is_run_again() {
     );
     assert!(story.stdout.contains("started (attempt 2)"), "{story:?}");
 }
+
+/// What a killed server left behind must not lead to another's data.
+#[test]
+fn the_address_of_a_server_that_was_killed_is_not_believed() {
+    let (home, other) = (Home::with_config(TOOLS), Home::with_config(TOOLS));
+    let server = home.serve(&[]);
+    home.run_to(0, &["run", "count", "--follow"]);
+    let said = std::fs::read_to_string(home.data().join("server.json")).unwrap();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let address = said["url"]
+        .as_str()
+        .unwrap()
+        .trim_start_matches("http://")
+        .to_owned();
+    server.kill();
+    assert!(home.data().join("server.json").exists());
+
+    let _other = other.serve(&["--listen", &address]);
+    assert_eq!(other.run_to(0, &["list", "--json"]).stdout, "");
+    assert_eq!(home.run_to(0, &["list", "--json"]).lines().len(), 1);
+}
