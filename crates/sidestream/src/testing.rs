@@ -28,12 +28,14 @@
 //! # }
 //! ```
 
+mod audit;
 mod faulty;
 mod mirror;
 mod witness;
 
 pub use crate::chance::{Chance, SeededChance};
 pub use crate::clock::{Clock, ManualClock, RuntimeClock};
+pub use audit::Life;
 pub use faulty::{Faults, FaultyStore};
 pub use mirror::{Known, Mirror};
 pub use witness::{History, Witness, WitnessedStore};

@@ -55,6 +55,8 @@ pub struct Mirror {
     place: Option<Cursor>,
     /// Where it began to know: the snapshot's moment, or the cursor that it resumed from.
     from: Option<Seq>,
+    /// The events it saw since then.
+    seqs: Vec<Seq>,
     is_in_snapshot: bool,
     resets: u64,
 }
@@ -99,6 +101,7 @@ impl Mirror {
         // A snapshot that was not read to its end is worth nothing.
         if mirror.is_in_snapshot {
             mirror.tasks.clear();
+            mirror.seqs.clear();
             mirror.is_in_snapshot = mirror.place.is_none();
         }
         mirror
@@ -122,6 +125,12 @@ impl Mirror {
         self.from.filter(|_| !self.is_in_snapshot)
     }
 
+    /// The events it saw since then.
+    #[must_use]
+    pub fn seqs(&self) -> &[Seq] {
+        &self.seqs
+    }
+
     /// How often it was told to begin anew.
     #[must_use]
     pub fn resets(&self) -> u64 {
@@ -137,6 +146,7 @@ impl Mirror {
         match (&item.chunk, at) {
             (Some(chunk), _) if chunk.chunk_type == ChunkType::StreamReset => {
                 self.tasks.clear();
+                self.seqs.clear();
                 self.from = None;
                 self.is_in_snapshot = true;
                 self.resets += 1;
@@ -214,6 +224,7 @@ impl Mirror {
             }
         }
         known.see(chunk.chunk_type, attempt, at.seq);
+        self.seqs.push(at.seq);
         Ok(())
     }
 

@@ -140,25 +140,34 @@ impl Store for WitnessedStore {
 
 /// Remembers every event, whatever is pruned from the store: what streams are measured against.
 #[derive(Debug, Default)]
-pub struct History {
+pub struct History(RwLock<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
     /// The event of `Seq(n)` is at `n - 1`; `None` while its commit has not been seen.
-    entries: RwLock<Vec<Option<LogEntry>>>,
+    entries: Vec<Option<LogEntry>>,
+    /// Up to here all have been seen.
+    head: usize,
 }
 
 impl Witness for History {
     fn saw(&self, _batch: &[Request], committed: &Committed) {
-        let mut entries = self.entries.write();
+        let mut seen = self.0.write();
         for entry in &committed.entries {
             let index = usize::try_from(entry.event.seq.0 - 1).expect("a log fits in memory here");
-            if entries.len() <= index {
-                entries.resize(index + 1, None);
+            if seen.entries.len() <= index {
+                seen.entries.resize(index + 1, None);
             }
+            let place = &mut seen.entries[index];
             assert!(
-                entries[index].is_none(),
-                "{} is given out twice",
+                place.is_none(),
+                "L2: {} is given out twice",
                 entry.event.seq
             );
-            entries[index] = Some(entry.clone());
+            *place = Some(entry.clone());
+        }
+        while seen.entries.get(seen.head).is_some_and(Option::is_some) {
+            seen.head += 1;
         }
     }
 }
@@ -167,9 +176,17 @@ impl History {
     /// The last event up to which all have been seen.
     #[must_use]
     pub fn head(&self) -> Seq {
-        let entries = self.entries.read();
-        let seen = entries.iter().position(Option::is_none);
-        Seq(seen.unwrap_or(entries.len()) as u64)
+        Seq(self.0.read().head as u64)
+    }
+
+    /// Looks at one event; `None` when it has not been seen.
+    pub(super) fn with<T>(&self, seq: Seq, look: impl FnOnce(&LogEntry) -> T) -> Option<T> {
+        let seen = self.0.read();
+        let entry = seen
+            .entries
+            .get(seq.0 as usize - 1)
+            .and_then(Option::as_ref);
+        entry.map(look)
     }
 
     /// The places of the events in `(after, through]` that a stream of this filter must bring.
@@ -256,7 +273,7 @@ impl History {
         through: Seq,
         visit: impl FnMut(&LogEntry) -> Option<T>,
     ) -> Vec<T> {
-        let entries = self.entries.read();
+        let entries = &self.0.read().entries;
         let (first, last) = (after.0 as usize, through.0 as usize);
         assert!(
             last <= entries.len(),
@@ -269,7 +286,10 @@ impl History {
 }
 
 /// Where a task stands after an event, by the plain words of the event.
-fn stands_after(before: Option<(Status, Attempt)>, kind: &EventKind) -> (Status, Attempt) {
+pub(super) fn stands_after(
+    before: Option<(Status, Attempt)>,
+    kind: &EventKind,
+) -> (Status, Attempt) {
     let (status, attempt) = before.unwrap_or((Status::Pending, Attempt(0)));
     let status = match kind {
         EventKind::Dispatched(_)

@@ -91,7 +91,7 @@ impl Agent {
             .args(plan)
             .max_retries(dice.below(4) as u32)
             .timeout(Duration::from_millis(
-                *dice.pick(&[150, 1_000, 1_000, 4_000]),
+                *dice.pick(&[150, 1_000, 1_000, 4_000, 20_000]),
             ));
         if dice.is(800) {
             task = task.agent(format!("a{}", dice.below(2)));

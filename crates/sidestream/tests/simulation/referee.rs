@@ -23,7 +23,9 @@ use sidestream::{
 use tokio_util::sync::CancellationToken;
 
 use crate::trace::Trace;
-use crate::work::{Emitted, Mark, failure, failure_for_good, panic_message, signed, tool_limit};
+use crate::work::{
+    Emitted, End, Mark, Plan, failure, failure_for_good, panic_message, signed, tool_limit,
+};
 
 /// So long after all faults are over, what is to happen at once must have happened.
 const AT_ONCE: Duration = Duration::from_millis(3_500);
@@ -83,6 +85,8 @@ struct Story {
     outputs: BTreeMap<Attempt, u64>,
     /// Attempts that began before the task was last retried by hand.
     before_retry: Attempt,
+    /// Attempts that were cancelled while they ran, and by which event.
+    cancelled: BTreeMap<Attempt, Seq>,
     ended: Option<(Seq, Timestamp)>,
     is_gone: bool,
     claimable_since: Option<Timestamp>,
@@ -111,6 +115,9 @@ pub(crate) struct Execution {
 /// A process, as the watchman sees it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Seen {
+    pub(crate) number: u64,
+    /// Up to here it knows the log.
+    pub(crate) head: Seq,
     pub(crate) has_free_slot: bool,
 }
 
@@ -647,6 +654,7 @@ impl State {
             workers: BTreeMap::new(),
             outputs: BTreeMap::new(),
             before_retry: Attempt(0),
+            cancelled: BTreeMap::new(),
             ended: None,
             is_gone: false,
             claimable_since: None,
@@ -689,7 +697,7 @@ impl State {
                     format!("R1: suspended with {payload}")
                 })?;
                 story.status = Status::Suspended;
-                self.all_outputs_are_there(index, *attempt)
+                self.returned(index, *attempt, End::Suspend)
             }
             EventKind::Resumed { .. } => {
                 let story = &mut self.tasks[index];
@@ -708,8 +716,12 @@ impl State {
                     result.as_ref().is_none_or(|result| *result == signed),
                     || format!("R1: completed with {result:?}"),
                 )?;
+                let end = match result {
+                    Some(_) => End::Complete,
+                    None => End::CompleteWithoutResult,
+                };
                 self.end(index, Status::Completed, seq, at);
-                self.all_outputs_are_there(index, *attempt)
+                self.returned(index, *attempt, end)
             }
             EventKind::Retrying {
                 attempt,
@@ -756,6 +768,10 @@ impl State {
                 need(!status.is_terminal(), || {
                     format!("R2: cancelled while {status}")
                 })?;
+                if status == Status::Running {
+                    let story = &mut self.tasks[index];
+                    story.cancelled.insert(story.attempt, seq);
+                }
                 self.end(index, Status::Cancelled, seq, at);
                 Ok(())
             }
@@ -846,9 +862,14 @@ impl State {
         )
     }
 
-    /// S8: what a handler emitted before it returned is in the log before its outcome.
-    fn all_outputs_are_there(&self, index: usize, attempt: Attempt) -> Verdict {
+    /// The handler did return so; and what it emitted before is in the log before that (S8).
+    fn returned(&self, index: usize, attempt: Attempt, end: End) -> Verdict {
         let story = &self.tasks[index];
+        let plan: Plan = story.identity.args.parse().expect("args are a plan");
+        let planned = plan.end(attempt.0);
+        need(planned == end, || {
+            format!("R1: {end:?} is kept of an attempt that was to {planned:?}")
+        })?;
         let record = self.by_attempt.get(&(index, attempt));
         let record = record.ok_or_else(|| format!("R1: attempt {attempt} never ran"))?;
         let emitted = self.executions[*record].emitted.len() as u64;
@@ -868,9 +889,13 @@ impl State {
     ) -> Verdict {
         let story = &self.tasks[index];
         let panicked = format!("the handler panicked: {}", panic_message(attempt.0));
-        if [failure(attempt.0), failure_for_good(attempt.0), panicked].contains(&message.to_owned())
-        {
-            return self.all_outputs_are_there(index, attempt);
+        let returned = [
+            (failure(attempt.0), End::Fail),
+            (failure_for_good(attempt.0), End::FailForGood),
+            (panicked, End::Panic),
+        ];
+        if let Some((_, end)) = returned.iter().find(|(said, _)| said == message) {
+            return self.returned(index, attempt, *end);
         }
         let worker = story
             .workers
@@ -1228,6 +1253,16 @@ impl State {
                 continue;
             }
             let story = &self.tasks[record.task];
+            // A process tells its handlers before it shows the event to anyone.
+            let process = processes.iter().find(|p| p.number == record.process.number);
+            if let (Some(process), Some(seq)) = (process, story.cancelled.get(&record.attempt)) {
+                need(process.head < *seq, || {
+                    let (id, attempt) = (short(&story.identity.id), record.attempt);
+                    format!(
+                        "R3: {id} was cancelled by event {seq}, and attempt {attempt} was not told"
+                    )
+                })?;
+            }
             if let (Status::Cancelled, Some((_, at))) = (story.status, story.ended) {
                 need(!is_late(at.max(record.began_at), Duration::ZERO), || {
                     format!(

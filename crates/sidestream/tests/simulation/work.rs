@@ -87,6 +87,11 @@ impl Plan {
         Self { acts }
     }
 
+    /// What the handler does in the end.
+    pub(crate) fn end(&self, attempt: u32) -> End {
+        self.act(attempt).end
+    }
+
     fn act(&self, attempt: u32) -> Act {
         let index = (attempt as usize - 1).min(self.acts.len() - 1);
         self.acts[index]

@@ -65,7 +65,7 @@ impl Settings {
                 concurrency: dice.between(1, 5) as u32,
                 concurrency_per_agent: *dice.pick(&[None, Some(1), Some(2), Some(4)]),
                 defaults,
-                lease_ms: dice.between(3_000, 20_000),
+                lease_ms: dice.between(1_500, 15_000),
                 grace: dice.ms(50, 1_000),
                 retention,
                 ring,
@@ -284,9 +284,13 @@ impl World {
         let processes = self.processes();
         let serving = processes.iter().filter(|process| process.serves());
         let seen: Vec<Seen> = serving
-            .map(|process| Seen {
-                has_free_slot: process.manager.stats().running
-                    < self.settings.config.concurrency as usize,
+            .map(|process| {
+                let stats = process.manager.stats();
+                Seen {
+                    number: process.mark.number,
+                    head: stats.head,
+                    has_free_slot: stats.running < self.settings.config.concurrency as usize,
+                }
             })
             .collect();
         self.referee.watch(&seen);
