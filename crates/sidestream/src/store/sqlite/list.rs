@@ -192,7 +192,7 @@ impl<'q> Lister<'q> {
         if is_by_id || way.order() == in_order.order() {
             return way;
         }
-        let needed = (self.query.limit + 1).saturating_add(offset) as u64;
+        let needed = self.query.limit.saturating_add(1).saturating_add(offset) as u64;
         let everybody = self.everybody().of_any(&[]);
         // If those that match are spread evenly, so many are met before enough of them are found.
         let met = needed.saturating_mul(everybody) / tasks.max(1);

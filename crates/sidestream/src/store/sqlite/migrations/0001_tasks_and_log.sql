@@ -103,7 +103,8 @@ CREATE INDEX tasks_delayed_in_namespace ON tasks (tool_name, namespace, due_at_m
     WHERE queue = 'delayed';
 
 -- Running attempts that nobody may end.
-CREATE INDEX tasks_by_lease ON tasks (lease_until_ms) WHERE lease_until_ms IS NOT NULL;
+CREATE INDEX tasks_by_lease ON tasks (lease_until_ms, key, worker_id)
+    WHERE lease_until_ms IS NOT NULL;
 CREATE INDEX tasks_by_deadline ON tasks (deadline_ms) WHERE deadline_ms IS NOT NULL;
 
 -- Lists, each in the order of creation. An index that has the status changes with every transition, so
