@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use sidestream::core::{Attempt, Command, Epoch};
+use sidestream::core::{Attempt, Command, Epoch, ReportNumber};
 use sidestream::store::{Answer, Claim, Limits, Prune, Request};
 use sidestream::stream::RingLimits;
 use sidestream::testing::{Faults, FaultyStore, SeededChance};
@@ -113,14 +113,28 @@ impl Process {
     async fn output(&self, task: &Task, payloads: impl IntoIterator<Item = u64>) {
         let attempt = task.attempt;
         let payloads = payloads.into_iter().map(|n| Json::from(json!(n))).collect();
-        self.command(task, Command::Output { attempt, payloads })
-            .await;
+        self.command(
+            task,
+            Command::Output {
+                attempt,
+                report: ReportNumber::NONE,
+                payloads,
+            },
+        )
+        .await;
     }
 
     async fn suspend(&self, task: &Task) {
         let (attempt, payload) = (task.attempt, Json::string("may I?"));
-        self.command(task, Command::Suspend { attempt, payload })
-            .await;
+        self.command(
+            task,
+            Command::Suspend {
+                attempt,
+                report: ReportNumber::NONE,
+                payload,
+            },
+        )
+        .await;
     }
 
     async fn complete(&self, task: &Task) {
@@ -129,6 +143,7 @@ impl Process {
             task,
             Command::Complete {
                 attempt,
+                report: ReportNumber::NONE,
                 result: None,
             },
         )
