@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::id::{Attempt, Invalid, TaskId, WorkerId};
+use crate::id::{Attempt, Invalid, ReportNumber, TaskId, WorkerId};
 use crate::json::Json;
 use crate::record::Record;
 use crate::retry::Jitter;
@@ -31,6 +31,8 @@ pub enum Command {
     Output {
         /// The attempt that emitted them.
         attempt: Attempt,
+        /// Which of the attempt's reports this is.
+        report: ReportNumber,
         /// Each becomes an event.
         payloads: Vec<Json>,
     },
@@ -38,6 +40,8 @@ pub enum Command {
     Suspend {
         /// The attempt that asks.
         attempt: Attempt,
+        /// Which of the attempt's reports this is.
+        report: ReportNumber,
         /// What it waits for.
         payload: Json,
     },
@@ -50,6 +54,8 @@ pub enum Command {
     Complete {
         /// The attempt that did it.
         attempt: Attempt,
+        /// Which of the attempt's reports this is.
+        report: ReportNumber,
         /// What it returned, if anything.
         result: Option<Json>,
     },
@@ -57,6 +63,8 @@ pub enum Command {
     Fail {
         /// The attempt that failed.
         attempt: Attempt,
+        /// Which of the attempt's reports this is.
+        report: ReportNumber,
         /// Why.
         error: TaskError,
         /// Can another attempt help?
@@ -68,6 +76,8 @@ pub enum Command {
     TimeOut {
         /// The attempt that did.
         attempt: Attempt,
+        /// Which of the attempt's reports this is.
+        report: ReportNumber,
         /// Chance, for the wait before the next one.
         jitter: Jitter,
     },
@@ -86,6 +96,63 @@ pub enum Command {
     Retry,
     /// Its owner elsewhere says how it stands.
     Record(Arc<Record>),
+}
+
+impl Command {
+    /// The attempt that says so, and which of its reports it is, where a worker reports what became of
+    /// an attempt.
+    ///
+    /// A report's number tells it from every other of its attempt, so that one that is repeated because
+    /// its answer was lost is known as the same, whatever it says and whatever happened since.
+    #[must_use]
+    pub fn report(&self) -> Option<(Attempt, ReportNumber)> {
+        match self {
+            Self::Output {
+                attempt, report, ..
+            }
+            | Self::Suspend {
+                attempt, report, ..
+            }
+            | Self::Complete {
+                attempt, report, ..
+            }
+            | Self::Fail {
+                attempt, report, ..
+            }
+            | Self::TimeOut {
+                attempt, report, ..
+            } => Some((*attempt, *report)),
+            Self::Dispatch(_)
+            | Self::Claim { .. }
+            | Self::Renew { .. }
+            | Self::Resume { .. }
+            | Self::ExpireLease { .. }
+            | Self::Cancel
+            | Self::Retry
+            | Self::Record(_) => None,
+        }
+    }
+
+    /// The same report with a number; a command that is no report is left as it is.
+    #[must_use]
+    pub fn numbered(mut self, number: ReportNumber) -> Self {
+        match &mut self {
+            Self::Output { report, .. }
+            | Self::Suspend { report, .. }
+            | Self::Complete { report, .. }
+            | Self::Fail { report, .. }
+            | Self::TimeOut { report, .. } => *report = number,
+            Self::Dispatch(_)
+            | Self::Claim { .. }
+            | Self::Renew { .. }
+            | Self::Resume { .. }
+            | Self::ExpireLease { .. }
+            | Self::Cancel
+            | Self::Retry
+            | Self::Record(_) => {}
+        }
+        self
+    }
 }
 
 /// How it is known that a worker is gone.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Attempt, Seq, WorkerId};
+use crate::id::{Attempt, ReportNumber, Seq, WorkerId};
 use crate::json::Json;
 use crate::record::Record;
 use crate::task::{Spec, TaskError, TaskIdentity};
@@ -17,6 +17,8 @@ pub struct Event {
     pub seq: Seq,
     /// When, by the clock of the store.
     pub at: Timestamp,
+    /// Which of its attempt's reports told it; none where nobody numbered it, or no worker said it.
+    pub report: ReportNumber,
     /// What.
     pub kind: EventKind,
 }

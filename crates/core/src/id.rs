@@ -216,6 +216,25 @@ impl fmt::Display for Attempt {
     }
 }
 
+/// The number of a worker's report of an attempt: 1, 2, 3, … in the order in which they are made;
+/// `ReportNumber(0)` is a report without one.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct ReportNumber(pub u32);
+
+impl ReportNumber {
+    /// A report that nobody numbered.
+    pub const NONE: Self = Self(0);
+
+    /// The number of the report after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 /// The name of one log. Made with the database and made anew when an older copy of it is restored,
 /// so that a cursor into another log, or into a lost future, is told apart.
 #[derive(Clone, PartialEq, Eq, Hash)]

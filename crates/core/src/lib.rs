@@ -27,8 +27,8 @@ pub use command::{Command, Rejection};
 pub use event::{Event, EventKind, LogEntry};
 pub use filter::Filter;
 pub use id::{
-    AgentId, Attempt, Cursor, Epoch, Invalid, Namespace, ResourceId, RunId, Seq, TaskId, ThreadId,
-    ToolCallId, ToolName, WorkerId,
+    AgentId, Attempt, Cursor, Epoch, Invalid, Namespace, ReportNumber, ResourceId, RunId, Seq,
+    TaskId, ThreadId, ToolCallId, ToolName, WorkerId,
 };
 pub use json::Json;
 pub use record::Record;

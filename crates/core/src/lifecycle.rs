@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::command::{Command, Loss, Rejection};
 use crate::event::{Event, EventKind};
-use crate::id::{Attempt, Namespace, TaskId, ToolName, WorkerId};
+use crate::id::{Attempt, Namespace, ReportNumber, TaskId, ToolName, WorkerId};
 use crate::json::Json;
 use crate::record::Record;
 use crate::retry::{Jitter, RetryPolicy};
@@ -31,6 +31,8 @@ pub struct Change {
     pub events: Vec<EventKind>,
     /// The lease is not part of the log: renewing it every few seconds is nobody's news.
     pub lease: LeaseChange,
+    /// The number of the report that tells the events: each of them bears it.
+    pub report: ReportNumber,
 }
 
 /// What becomes of a lease.
@@ -48,12 +50,14 @@ impl Change {
     const NONE: Self = Self {
         events: Vec::new(),
         lease: LeaseChange::Keep,
+        report: ReportNumber::NONE,
     };
 
     fn event(kind: EventKind, lease: LeaseChange) -> Self {
         Self {
             events: vec![kind],
             lease,
+            report: ReportNumber::NONE,
         }
     }
 
@@ -70,6 +74,29 @@ impl Change {
 /// A [`Rejection`] says why the command changes nothing. Only [`Command::Dispatch`] and
 /// [`Command::Record`] may find no task; the others answer [`Rejection::NotFound`] for `id`.
 pub fn decide(
+    id: &TaskId,
+    task: Option<&Task>,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Change, Rejection> {
+    let Some((attempt, report)) = command.report() else {
+        return decide_anew(id, task, command, now);
+    };
+    if task.is_some_and(|task| is_known(task, attempt, report)) {
+        return Ok(Change::NONE);
+    }
+    let change = decide_anew(id, task, command, now)?;
+    Ok(Change { report, ..change })
+}
+
+/// Was this report of the task's latest attempt accepted before? Then its answer was lost, and it is the
+/// same report: whatever has become of the task since.
+fn is_known(task: &Task, attempt: Attempt, report: ReportNumber) -> bool {
+    report != ReportNumber::NONE && task.attempt == attempt && report <= task.reported
+}
+
+/// As [`decide`], for a command that was not carried out before.
+fn decide_anew(
     id: &TaskId,
     task: Option<&Task>,
     command: &Command,
@@ -96,26 +123,43 @@ pub fn decide(
             let until = now.plus(Duration::from_millis(*lease_ms));
             renew(task, *attempt, until)
         }
-        (Command::Output { attempt, payloads }, Some(task)) => output(task, *attempt, payloads),
-        (Command::Suspend { attempt, payload }, Some(task)) => suspend(task, *attempt, payload),
-        (Command::Complete { attempt, result }, Some(task)) => {
-            complete(task, *attempt, result.as_ref())
-        }
+        (
+            Command::Output {
+                attempt, payloads, ..
+            },
+            Some(task),
+        ) => output(task, *attempt, payloads),
+        (
+            Command::Suspend {
+                attempt, payload, ..
+            },
+            Some(task),
+        ) => suspend(task, *attempt, payload),
+        (
+            Command::Complete {
+                attempt, result, ..
+            },
+            Some(task),
+        ) => complete(task, *attempt, result.as_ref()),
         (
             Command::Fail {
                 attempt,
                 error,
                 is_retryable,
                 jitter,
+                ..
             },
             Some(task),
         ) => {
             let jitter = is_retryable.then_some(*jitter);
             fail(task, *attempt, error, jitter, now)
         }
-        (Command::TimeOut { attempt, jitter }, Some(task)) => {
-            time_out(task, *attempt, *jitter, now)
-        }
+        (
+            Command::TimeOut {
+                attempt, jitter, ..
+            },
+            Some(task),
+        ) => time_out(task, *attempt, *jitter, now),
         (
             Command::ExpireLease {
                 attempt,
@@ -209,8 +253,8 @@ fn held(task: &Task, attempt: Attempt) -> Result<&WorkerId, Rejection> {
 fn renew(task: &Task, attempt: Attempt, until: Timestamp) -> Result<Change, Rejection> {
     let worker = held(task, attempt)?.clone();
     Ok(Change {
-        events: Vec::new(),
         lease: LeaseChange::Hold(Lease { worker, until }),
+        ..Change::NONE
     })
 }
 
@@ -225,7 +269,7 @@ fn output(task: &Task, attempt: Attempt, payloads: &[Json]) -> Result<Change, Re
     };
     Ok(Change {
         events: payloads.iter().map(event).collect(),
-        lease: LeaseChange::Keep,
+        ..Change::NONE
     })
 }
 
@@ -378,6 +422,7 @@ fn dispatched(spec: &Arc<Spec>, event: &Event) -> Task {
         spec: Arc::clone(spec),
         status: Status::Pending,
         attempt: Attempt(0),
+        reported: ReportNumber::NONE,
         retry_count: 0,
         created_at: event.at,
         updated_at: event.at,
@@ -437,6 +482,7 @@ fn recorded(spec: Spec, record: &Arc<Record>, event: &Event) -> Task {
         spec: Arc::new(spec),
         status,
         attempt: Attempt(0),
+        reported: ReportNumber::NONE,
         retry_count: 0,
         created_at: record.created_at().unwrap_or(event.at),
         updated_at,
@@ -459,6 +505,7 @@ fn recorded(spec: Spec, record: &Arc<Record>, event: &Event) -> Task {
 fn happened(task: &mut Task, event: &Event) {
     task.seq = event.seq;
     task.updated_at = event.at;
+    task.reported = task.reported.max(event.report);
     match &event.kind {
         EventKind::Dispatched(_) | EventKind::Recorded(_) => unreachable!("made by apply"),
         EventKind::Output { .. } => {}
@@ -467,6 +514,7 @@ fn happened(task: &mut Task, event: &Event) {
         } => {
             task.status = Status::Running;
             task.attempt = *attempt;
+            task.reported = ReportNumber::NONE;
             task.worker_id = Some(worker.clone());
             task.started_at = Some(event.at);
             task.run_at = None;

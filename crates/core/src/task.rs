@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{
-    AgentId, Attempt, ID_BYTES_MAX, Invalid, Namespace, ResourceId, RunId, Seq, TaskId, ThreadId,
-    ToolCallId, ToolName, WorkerId,
+    AgentId, Attempt, ID_BYTES_MAX, Invalid, Namespace, ReportNumber, ResourceId, RunId, Seq,
+    TaskId, ThreadId, ToolCallId, ToolName, WorkerId,
 };
 use crate::json::Json;
 use crate::record::Record;
@@ -235,6 +235,8 @@ pub struct Task {
     pub status: Status,
     /// The number of its latest attempt.
     pub attempt: Attempt,
+    /// The last report of that attempt that was accepted, by its number.
+    pub reported: ReportNumber,
     /// Retries so far, since it was dispatched or last retried by hand.
     pub retry_count: u32,
     /// When it was dispatched.

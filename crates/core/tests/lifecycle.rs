@@ -5,7 +5,9 @@ mod samples;
 use proptest::prelude::*;
 use samples::{Life, Step, any_json, any_spec, any_step, cases, id};
 use sidestream_core::lifecycle::decide;
-use sidestream_core::{Attempt, Command, EventKind, Rejection, Status, Task, Timestamp};
+use sidestream_core::{
+    Attempt, Command, EventKind, Rejection, ReportNumber, Status, Task, Timestamp,
+};
 
 /// Lives a life, and looks at each step: before, the command, its answer, after.
 fn live(
@@ -38,19 +40,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// The attempt that a report names.
 fn reported(command: &Command) -> Option<Attempt> {
     match command {
-        Command::Renew { attempt, .. }
-        | Command::Output { attempt, .. }
-        | Command::Suspend { attempt, .. }
-        | Command::Complete { attempt, .. }
-        | Command::Fail { attempt, .. }
-        | Command::TimeOut { attempt, .. }
-        | Command::ExpireLease { attempt, .. } => Some(*attempt),
-        Command::Dispatch(_)
-        | Command::Claim { .. }
-        | Command::Resume { .. }
-        | Command::Cancel
-        | Command::Retry
-        | Command::Record(_) => None,
+        Command::Renew { attempt, .. } | Command::ExpireLease { attempt, .. } => Some(*attempt),
+        command => command.report().map(|(attempt, _)| attempt),
     }
 }
 
@@ -144,9 +135,10 @@ proptest! {
             let command = step.command(again.attempt());
             let is_more = matches!(
                 command,
-                Command::Claim { .. } | Command::Output { .. } | Command::Retry
-                    | Command::Resume { .. } | Command::Renew { .. } | Command::ExpireLease { .. }
+                Command::Claim { .. } | Command::Retry | Command::Resume { .. } | Command::Renew { .. } | Command::ExpireLease { .. }
             );
+            let is_anonymous = command.report().is_some_and(|(_, n)| n == ReportNumber::NONE);
+            let is_more = is_more || is_anonymous && matches!(command, Command::Output { .. });
             if again.ask(&command).is_err() || is_more {
                 continue;
             }
@@ -154,6 +146,33 @@ proptest! {
             assert_eq!(again.ask(&command), Ok(Vec::new()), "{command:?} again");
             assert_eq!(again.task, before);
         }
+    }
+
+    /// A report is known again by its number, whatever has become of the task, until the next attempt
+    /// begins; and one that was not accepted is never known.
+    #[test]
+    fn an_accepted_report_is_known_until_the_next_attempt(steps in steps()) {
+        let mut told: Vec<Command> = Vec::new();
+        live(&steps, |before, command, answer, life| {
+            match command.report() {
+                _ if matches!(command, Command::Claim { .. }) && answer.is_ok() => told.clear(),
+                Some((_, number)) if number != ReportNumber::NONE => {
+                    let attempt = before.map(|task| task.attempt);
+                    let is_new = before.is_none_or(|task| number > task.reported);
+                    if answer.as_ref().is_ok_and(|events| !events.is_empty()) {
+                        assert!(is_new, "{command:?} is told twice");
+                        told.push(command.clone());
+                    } else if !is_new && attempt == reported(command) {
+                        assert_eq!(answer, &Ok(Vec::new()), "{command:?}");
+                    }
+                }
+                _ => {}
+            }
+            for command in &told {
+                let known = decide(&id(), life.task.as_ref(), command, life.now);
+                assert!(known.is_ok_and(|change| change.is_none()), "{command:?} again");
+            }
+        });
     }
 
     /// The fields of a task say one thing.
@@ -217,7 +236,7 @@ proptest! {
             let claim = Command::Claim { worker: "w".parse().expect("an id"), lease_ms: 1 };
             life.ask(&claim).expect("it is pending");
             let fail = Command::Fail {
-                attempt: life.attempt(),
+                attempt: life.attempt(), report: ReportNumber::NONE,
                 error: sidestream_core::TaskError::new(json.as_str()),
                 is_retryable: true,
                 jitter: sidestream_core::Jitter(number),

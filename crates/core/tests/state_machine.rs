@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use sidestream_core::command::Loss;
-use sidestream_core::lifecycle::{LeaseChange, apply, decide};
+use sidestream_core::lifecycle::{Change, LeaseChange, apply, decide};
 use sidestream_core::task::TaskDefaults;
 use sidestream_core::{
-    Attempt, Command, Event, EventKind, Jitter, Json, Namespace, NewTask, Record, Rejection, Seq,
-    Spec, Status, Task, TaskError, TaskId, Timestamp, WorkerId,
+    Attempt, Command, Event, EventKind, Jitter, Json, Namespace, NewTask, Record, Rejection,
+    ReportNumber, Seq, Spec, Status, Task, TaskError, TaskId, Timestamp, WorkerId,
 };
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/state-machine.md");
@@ -18,6 +18,7 @@ const BEGIN: &str = "<!-- The table is made by crates/core/tests/state_machine.r
 const END: &str = "<!-- End of the table. -->\n";
 const LEASE_MS: u64 = 30_000;
 const AGAIN: &str = "what led here, again";
+const KNOWN: &str = "any report with a number that was accepted";
 
 /// A document that has gone stale misleads those who trust it.
 #[test]
@@ -58,6 +59,8 @@ struct Met {
     task: Option<Task>,
     /// What made it stand so.
     last: Command,
+    /// All that led there.
+    commands: Vec<Command>,
 }
 
 impl Met {
@@ -110,6 +113,7 @@ fn rows() -> Vec<Row> {
         }),
         row("output", 0, |met| Command::Output {
             attempt: met.attempt(),
+            report: ReportNumber::NONE,
             payloads: vec![Json::string("o")],
         }),
         row("suspend", 0, |met| suspend(met.attempt(), "another")),
@@ -138,6 +142,9 @@ fn rows() -> Vec<Row> {
             complete(Attempt(met.attempt().0 + 1), "r")
         }),
         row(AGAIN, 0, |met| met.last.clone()),
+        row(KNOWN, 2, |met| {
+            suspend(met.attempt(), "another").numbered(ReportNumber(1))
+        }),
         row("cancel", 0, |_| Command::Cancel),
         row("retry", 0, |_| Command::Retry),
         row("record", 0, |_| record("completed")),
@@ -145,7 +152,10 @@ fn rows() -> Vec<Row> {
 }
 
 fn cell(row: &Row, standing: Standing) -> String {
-    let met = met(standing, row.max_retries);
+    let met = match (row.name, standing) {
+        (KNOWN, Standing::Here(status)) => met_after_report(status, row.max_retries),
+        _ => met(standing, row.max_retries),
+    };
     if met.task.is_none() && row.name == AGAIN {
         return "–".into();
     }
@@ -160,7 +170,7 @@ fn cell(row: &Row, standing: Standing) -> String {
                 .events
                 .iter()
                 .any(|kind| matches!(kind, EventKind::Recorded(_)));
-            apply_all(&mut task, change.events, change.lease, at(LEASE_MS));
+            apply_all(&mut task, change, at(LEASE_MS));
             match task {
                 Some(_) if is_report => "**as reported**".into(),
                 Some(task) => format!("**{}**", task.status),
@@ -188,6 +198,7 @@ fn every_report_of_another_attempt_is_stale() {
         },
         |attempt| Command::Output {
             attempt,
+            report: ReportNumber::NONE,
             payloads: Vec::new(),
         },
         |attempt| suspend(attempt, "s"),
@@ -235,6 +246,7 @@ fn met(standing: Standing, max_retries: u32) -> Met {
             return Met {
                 task: None,
                 last: Command::Cancel,
+                commands: Vec::new(),
             };
         }
         Standing::Elsewhere => return after(vec![record("running")]),
@@ -261,23 +273,61 @@ fn met(standing: Standing, max_retries: u32) -> Met {
     met
 }
 
+/// A task that stands so, and whose latest attempt has made a report: an output, its first.
+fn met_after_report(status: Status, max_retries: u32) -> Met {
+    let output = |attempt| {
+        let payloads = vec![Json::string("o")];
+        let report = ReportNumber(1);
+        Command::Output {
+            attempt,
+            report,
+            payloads,
+        }
+    };
+    let mut met = met(Standing::Here(status), max_retries);
+    if status == Status::Pending {
+        met.commands.extend([claim(), fail(Attempt(1), "e", true)]);
+    }
+    let last_claim = met
+        .commands
+        .iter()
+        .rposition(|command| matches!(command, Command::Claim { .. }))
+        .expect("it was claimed");
+    let attempt = after(met.commands[..=last_claim].to_vec()).attempt();
+    met.commands.insert(last_claim + 1, output(attempt));
+    let met = after(met.commands);
+    assert_eq!(met.task.as_ref().map(|task| task.status), Some(status));
+    met
+}
+
 fn after(commands: Vec<Command>) -> Met {
     let mut task = None;
     for command in &commands {
         let change = decide(&id(), task.as_ref(), command, at(0)).expect("it is allowed");
-        apply_all(&mut task, change.events, change.lease, at(0));
+        apply_all(&mut task, change, at(0));
     }
-    let last = commands.into_iter().last().expect("there is one");
-    Met { task, last }
+    let last = commands.last().expect("there is one").clone();
+    Met {
+        task,
+        last,
+        commands,
+    }
 }
 
-fn apply_all(task: &mut Option<Task>, events: Vec<EventKind>, lease: LeaseChange, at: Timestamp) {
-    for kind in events {
+fn apply_all(task: &mut Option<Task>, change: Change, at: Timestamp) {
+    for kind in change.events {
         let seq = task.as_ref().map_or(Seq(0), |task| task.seq).next();
-        apply(task, &Namespace::default(), &Event { seq, at, kind });
+        let report = change.report;
+        let event = Event {
+            seq,
+            at,
+            report,
+            kind,
+        };
+        apply(task, &Namespace::default(), &event);
     }
     if let Some(task) = task {
-        match lease {
+        match change.lease {
             LeaseChange::Keep => {}
             LeaseChange::Hold(lease) => task.lease = Some(lease),
             LeaseChange::Release => task.lease = None,
@@ -311,17 +361,26 @@ fn claim() -> Command {
 
 fn suspend(attempt: Attempt, payload: &str) -> Command {
     let payload = Json::string(payload);
-    Command::Suspend { attempt, payload }
+    Command::Suspend {
+        attempt,
+        report: ReportNumber::NONE,
+        payload,
+    }
 }
 
 fn complete(attempt: Attempt, result: &str) -> Command {
     let result = Some(Json::string(result));
-    Command::Complete { attempt, result }
+    Command::Complete {
+        attempt,
+        report: ReportNumber::NONE,
+        result,
+    }
 }
 
 fn fail(attempt: Attempt, message: &str, is_retryable: bool) -> Command {
     Command::Fail {
         attempt,
+        report: ReportNumber::NONE,
         error: TaskError::new(message),
         is_retryable,
         jitter: Jitter(0),
@@ -330,7 +389,11 @@ fn fail(attempt: Attempt, message: &str, is_retryable: bool) -> Command {
 
 fn time_out(attempt: Attempt) -> Command {
     let jitter = Jitter(0);
-    Command::TimeOut { attempt, jitter }
+    Command::TimeOut {
+        attempt,
+        report: ReportNumber::NONE,
+        jitter,
+    }
 }
 
 fn expire(attempt: Attempt, loss: Loss) -> Command {

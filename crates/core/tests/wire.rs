@@ -10,7 +10,7 @@ use sidestream_core::task::TaskDefaults;
 use sidestream_core::wire::{SnapshotTask, TaskRecord};
 use sidestream_core::{
     Attempt, Chunk, ChunkType, Command, EventKind, Jitter, Json, LogEntry, Namespace, NewTask,
-    RetryPolicy, Status, Task, TaskError,
+    ReportNumber, RetryPolicy, Status, Task, TaskError,
 };
 
 /// Seen on the wire of the system that Sidestream replaces.
@@ -84,6 +84,7 @@ fn chunks_are_those_that_existing_clients_know() {
     let emitted = r#"{"type":"tool-output","runId":"run-1","from":"AGENT","payload":{"output":{"step":1},"toolCallId":"call-1","toolName":"research"}}"#;
     let output = Command::Output {
         attempt: Attempt(1),
+        report: ReportNumber::NONE,
         payloads: vec![json(emitted)],
     };
     let output = shown(&mut task, &output);
@@ -95,6 +96,7 @@ fn chunks_are_those_that_existing_clients_know() {
     task.now = task.now.plus_ms(200);
     let late = Command::TimeOut {
         attempt: Attempt(1),
+        report: ReportNumber::NONE,
         jitter: Jitter(0),
     };
     let late = shown(&mut task, &late);
@@ -131,17 +133,20 @@ fn each_type_has_its_fields() {
     let attempt = Attempt(1);
     let suspend = || Command::Suspend {
         attempt,
+        report: ReportNumber::NONE,
         payload: json(r#"{"ask":1}"#),
     };
     let error = TaskError::new("no luck").with_stack("at line 1");
     let fail = Command::Fail {
         attempt,
+        report: ReportNumber::NONE,
         error,
         is_retryable: false,
         jitter: Jitter(0),
     };
     let complete = |result: Option<&str>| Command::Complete {
         attempt,
+        report: ReportNumber::NONE,
         result: result.map(json),
     };
     let seen = [
@@ -253,6 +258,7 @@ fn a_task_record_leaves_out_what_is_not_there() {
     plain.now = plain.now.plus_ms(1);
     let done = Command::Complete {
         attempt: Attempt(1),
+        report: ReportNumber::NONE,
         result: Some(json("[1, 2]")),
     };
     plain.ask(&done).expect("it runs");

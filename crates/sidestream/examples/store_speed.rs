@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sidestream::core::{
-    AgentId, Command, Filter, Namespace, NewTask, Seq, Spec, Status, Task, TaskId, ToolName,
-    WorkerId,
+    AgentId, Command, Filter, Namespace, NewTask, ReportNumber, Seq, Spec, Status, Task, TaskId,
+    ToolName, WorkerId,
 };
 use sidestream::store::{
     Admission, Answer, Claim, Limits, ListQuery, LogQuery, PageStart, Request, SnapshotQuery,
@@ -110,6 +110,7 @@ async fn complete(store: &SqliteStore, tasks: &[Task]) {
         id: task.id().clone(),
         command: Command::Complete {
             attempt: task.attempt,
+            report: ReportNumber::NONE,
             result: Some(serde_json::json!({"ok": true}).into()),
         },
     };

@@ -18,8 +18,8 @@ use sidestream_core::command::Loss;
 use sidestream_core::wire::SnapshotTask;
 use sidestream_core::{
     AgentId, Attempt, Command, Epoch, Filter, Jitter, LogEntry, Namespace, Record, Rejection,
-    ResourceId, RunId, Seq, Spec, Status, Task, TaskId, ThreadId, Timestamp, ToolCallId, ToolName,
-    WorkerId,
+    ReportNumber, ResourceId, RunId, Seq, Spec, Status, Task, TaskId, ThreadId, Timestamp,
+    ToolCallId, ToolName, WorkerId,
 };
 use tokio::sync::watch;
 
@@ -296,7 +296,11 @@ impl Rescue {
             };
         }
         if is_held {
-            return Command::TimeOut { attempt, jitter };
+            return Command::TimeOut {
+                attempt,
+                report: ReportNumber::NONE,
+                jitter,
+            };
         }
         Command::ExpireLease {
             attempt,

@@ -472,7 +472,7 @@ enum Next {
 mod tests {
     use std::sync::Arc;
 
-    use sidestream_core::{Event, NewTask, lifecycle};
+    use sidestream_core::{Event, NewTask, ReportNumber, lifecycle};
 
     use super::*;
 
@@ -482,6 +482,7 @@ mod tests {
             event: Event {
                 seq: Seq(seq),
                 at: Timestamp::from_ms(0),
+                report: ReportNumber::NONE,
                 kind,
             },
         }
@@ -500,7 +501,14 @@ mod tests {
         let mut task = None;
         for (seq, kind) in [(1, dispatched), (2, started)] {
             let (seq, at) = (Seq(seq), Timestamp::from_ms(0));
-            lifecycle::apply(&mut task, &namespace, &Event { seq, at, kind });
+            let report = ReportNumber::NONE;
+            let event = Event {
+                seq,
+                at,
+                report,
+                kind,
+            };
+            lifecycle::apply(&mut task, &namespace, &event);
         }
         task.expect("it was dispatched")
     }

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use sidestream::chance::SystemChance;
 use sidestream::core::wire::SnapshotTask;
-use sidestream::core::{Attempt, Command, Jitter, WorkerId};
+use sidestream::core::{Attempt, Command, Jitter, ReportNumber, WorkerId};
 use sidestream::store::{
     Answer, ApiKey, Claim, Committed, Head, Limits, LogPage, LogQuery, Page, Pin, Request,
     Snapshot, SnapshotQuery,
@@ -353,8 +353,15 @@ impl Writer {
         };
         let payloads = (0..1 + self.below(5)).map(|n| Json::from(serde_json::json!({"n": n})));
         let (attempt, payloads) = (task.attempt, payloads.collect());
-        self.command(&task, Command::Output { attempt, payloads })
-            .await
+        self.command(
+            &task,
+            Command::Output {
+                attempt,
+                report: ReportNumber::NONE,
+                payloads,
+            },
+        )
+        .await
     }
 
     async fn end_one(&mut self) -> Result<(), Error> {
@@ -369,7 +376,11 @@ impl Writer {
             0 => {
                 self.suspended.push(task.id().clone());
                 let payload = Json::string("may I?");
-                Command::Suspend { attempt, payload }
+                Command::Suspend {
+                    attempt,
+                    report: ReportNumber::NONE,
+                    payload,
+                }
             }
             1 => {
                 self.failed.push(task.id().clone());
@@ -377,14 +388,20 @@ impl Writer {
                 let is_retryable = self.below(2) == 0;
                 Command::Fail {
                     attempt,
+                    report: ReportNumber::NONE,
                     error,
                     is_retryable,
                     jitter,
                 }
             }
-            2 => Command::TimeOut { attempt, jitter },
+            2 => Command::TimeOut {
+                attempt,
+                report: ReportNumber::NONE,
+                jitter,
+            },
             _ => Command::Complete {
                 attempt,
+                report: ReportNumber::NONE,
                 result: Some(Json::string("done")),
             },
         };

@@ -10,7 +10,7 @@ use sidestream_core::lifecycle::{LeaseChange, apply, decide};
 use sidestream_core::task::TaskDefaults;
 use sidestream_core::{
     Attempt, Command, Event, EventKind, Jitter, Json, Namespace, NewTask, Record, Rejection,
-    RetryPolicy, Seq, Spec, Task, TaskError, TaskId, Timestamp, WorkerId,
+    ReportNumber, RetryPolicy, Seq, Spec, Task, TaskError, TaskId, Timestamp, WorkerId,
 };
 
 /// So many cases. What fails is printed, shrunk; it becomes a test of its own.
@@ -35,6 +35,7 @@ impl Life {
         let change = decide(&id(), self.task.as_ref(), command, self.now)?;
         for kind in &change.events {
             let event = Event {
+                report: change.report,
                 seq: Seq(self.events.len() as u64 + 1),
                 at: self.now,
                 kind: kind.clone(),
@@ -87,7 +88,8 @@ impl Step {
             Wish::Plain(command) => command.clone(),
             Wish::Report(report, json, number) => {
                 let attempt = self.other_attempt.map_or(current, Attempt);
-                report(attempt, json.clone(), *number)
+                let command = report(attempt, json.clone(), *number);
+                command.numbered(ReportNumber(number >> 16 & 7))
             }
         }
     }
@@ -100,27 +102,36 @@ const REPORTS: [fn(Attempt, Json, u32) -> Command; 9] = [
     },
     |attempt, json, number| Command::Output {
         attempt,
+        report: ReportNumber::NONE,
         payloads: vec![json; number as usize % 3],
     },
-    |attempt, payload, _| Command::Suspend { attempt, payload },
+    |attempt, payload, _| Command::Suspend {
+        attempt,
+        report: ReportNumber::NONE,
+        payload,
+    },
     |attempt, json, number| Command::Complete {
         attempt,
+        report: ReportNumber::NONE,
         result: (number % 3 > 0).then_some(json),
     },
     |attempt, json, number| Command::Fail {
         attempt,
+        report: ReportNumber::NONE,
         error: TaskError::new(json.as_str()),
         is_retryable: true,
         jitter: Jitter(number),
     },
     |attempt, json, number| Command::Fail {
         attempt,
+        report: ReportNumber::NONE,
         error: TaskError::new("no").with_stack(json.as_str()),
         is_retryable: false,
         jitter: Jitter(number),
     },
     |attempt, _, number| Command::TimeOut {
         attempt,
+        report: ReportNumber::NONE,
         jitter: Jitter(number),
     },
     |attempt, _, number| Command::ExpireLease {

@@ -35,8 +35,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use sidestream_core::task::TaskDefaults;
 use sidestream_core::{
-    AgentId, Attempt, Command, Jitter, Json, LogEntry, Namespace, NewTask, Record, Rejection, Seq,
-    Spec, Status, Task, TaskError, TaskId, ThreadId, Timestamp, ToolName, WorkerId, lifecycle,
+    AgentId, Attempt, Command, Jitter, Json, LogEntry, Namespace, NewTask, Record, Rejection,
+    ReportNumber, Seq, Spec, Status, Task, TaskError, TaskId, ThreadId, Timestamp, ToolName,
+    WorkerId, lifecycle,
 };
 
 use super::{
@@ -114,6 +115,8 @@ macro_rules! for_each_promise {
             claims: a_full_lane_does_not_hold_up_the_others,
             reports: a_stale_report_changes_nothing,
             reports: a_repeated_report_changes_nothing,
+            reports: a_numbered_report_is_accepted_once,
+            reports: an_attempt_numbers_its_own_reports,
             reports: a_renewal_moves_only_the_lease,
             reports: an_unknown_task_is_not_found,
             reports: retries_follow_their_rule,
@@ -637,12 +640,20 @@ fn asked(task: &Task, command: Command) -> Request {
 
 fn output(attempt: Attempt, payloads: &[&str]) -> Command {
     let payloads = payloads.iter().map(|text| json(text)).collect();
-    Command::Output { attempt, payloads }
+    Command::Output {
+        attempt,
+        report: ReportNumber::NONE,
+        payloads,
+    }
 }
 
 fn suspend(attempt: Attempt, payload: &str) -> Command {
     let payload = json(payload);
-    Command::Suspend { attempt, payload }
+    Command::Suspend {
+        attempt,
+        report: ReportNumber::NONE,
+        payload,
+    }
 }
 
 fn resume(data: &str) -> Command {
@@ -651,13 +662,18 @@ fn resume(data: &str) -> Command {
 
 fn complete(attempt: Attempt, result: &str) -> Command {
     let result = Some(json(result));
-    Command::Complete { attempt, result }
+    Command::Complete {
+        attempt,
+        report: ReportNumber::NONE,
+        result,
+    }
 }
 
 /// A failure that another attempt can help, at once.
 fn fail(attempt: Attempt, message: &str) -> Command {
     Command::Fail {
         attempt,
+        report: ReportNumber::NONE,
         error: TaskError::new(message),
         is_retryable: true,
         jitter: Jitter(0),
@@ -666,7 +682,11 @@ fn fail(attempt: Attempt, message: &str) -> Command {
 
 fn time_out(attempt: Attempt) -> Command {
     let jitter = Jitter(0);
-    Command::TimeOut { attempt, jitter }
+    Command::TimeOut {
+        attempt,
+        report: ReportNumber::NONE,
+        jitter,
+    }
 }
 
 fn rescue() -> Rescue {

@@ -461,6 +461,7 @@ impl Transaction<'_> {
             let event = Event {
                 seq: self.state.log.head().next(),
                 at: self.now,
+                report: change.report,
                 kind,
             };
             lifecycle::apply(&mut task, namespace, &event);

@@ -363,7 +363,7 @@ impl Drop for Watcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sidestream_core::{Event, EventKind, LogEntry, NewTask, Timestamp};
+    use sidestream_core::{Event, EventKind, LogEntry, NewTask, ReportNumber, Timestamp};
 
     fn chunk(seq: u64, thread: &str) -> Arc<Chunk> {
         let task = NewTask::new("tool").thread(thread);
@@ -374,6 +374,7 @@ mod tests {
             event: Event {
                 seq: Seq(seq),
                 at: Timestamp::from_ms(0),
+                report: ReportNumber::NONE,
                 kind: EventKind::Cancelled,
             },
         };

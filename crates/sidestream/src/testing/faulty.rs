@@ -9,7 +9,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use sidestream_core::wire::SnapshotTask;
-use sidestream_core::{Command, Namespace, Seq, Status, Task, TaskId, ThreadId, Timestamp};
+use sidestream_core::{
+    Command, Namespace, ReportNumber, Seq, Status, Task, TaskId, ThreadId, Timestamp,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -229,8 +231,8 @@ fn outcome_unknown() -> StoreError {
     StoreError::new(StoreErrorKind::OutcomeUnknown, message)
 }
 
-/// Is a request that is carried out twice, one right after the other, as if it were once? Outputs are
-/// not: an equal one may be meant. Nor are those that wait for somebody, or find other tasks each time.
+/// Is a request that is carried out twice, one right after the other, as if it were once? Outputs without
+/// a number are not: an equal one may be meant. Nor are those that wait for somebody, or find other tasks each time.
 fn may_be_repeated(request: &Request) -> bool {
     match request {
         Request::Dispatch { .. }
@@ -238,15 +240,16 @@ fn may_be_repeated(request: &Request) -> bool {
         | Request::Rescue(_)
         | Request::Cleanup(_)
         | Request::Prune(_) => true,
-        Request::Command { command, .. } => matches!(
-            command,
+        Request::Command { command, .. } => match command {
+            Command::Output { report, .. } => *report != ReportNumber::NONE,
             Command::Renew { .. }
-                | Command::Suspend { .. }
-                | Command::Complete { .. }
-                | Command::Fail { .. }
-                | Command::TimeOut { .. }
-                | Command::Cancel
-        ),
+            | Command::Suspend { .. }
+            | Command::Complete { .. }
+            | Command::Fail { .. }
+            | Command::TimeOut { .. }
+            | Command::Cancel => true,
+            _ => false,
+        },
         Request::Claim(_)
         | Request::Delete { .. }
         | Request::Acknowledge { .. }

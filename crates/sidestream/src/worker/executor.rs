@@ -5,10 +5,11 @@
 //! afterwards is discarded.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use sidestream_core::task::check_payload;
-use sidestream_core::{Command, Json, Task, TaskError};
+use sidestream_core::{Command, ReportNumber, Task, TaskError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -39,12 +40,25 @@ enum Ending {
 /// The handler, as it runs; `None` once the process is being stopped without ceremony.
 type Handling = JoinHandle<Option<Outcome>>;
 
+/// Numbers the reports of an attempt, so that one that is repeated is known as the same. Each is made when
+/// the one before has been answered.
+#[derive(Debug, Default)]
+struct Reports(AtomicU32);
+
+impl Reports {
+    fn number(&self, command: Command) -> Command {
+        let last = ReportNumber(self.0.fetch_add(1, Relaxed));
+        command.numbered(last.next())
+    }
+}
+
 /// One attempt, and what runs for it.
 struct Execution {
     shared: Arc<Shared>,
     task: Arc<Task>,
     running: Running,
     deadline: Instant,
+    reports: Arc<Reports>,
     outputs: mpsc::Sender<Emitted>,
     writing: JoinHandle<Option<()>>,
     renewing: JoinHandle<Option<()>>,
@@ -85,16 +99,19 @@ impl Execution {
             running.clone(),
             span,
         );
+        let reports = Arc::<Reports>::default();
         let write = write_outputs(
             Arc::clone(&shared),
             Arc::clone(&task),
             running.clone(),
+            Arc::clone(&reports),
             emitted,
         );
         let handle = call(shared.handler_of(&task), context);
         let handling = shared.spawner.spawn(handle);
         let execution = Self {
             deadline: span.deadline,
+            reports,
             outputs,
             renewing: shared.spawner.spawn(renew),
             writing: shared.spawner.spawn(write),
@@ -144,6 +161,7 @@ impl Execution {
     async fn time_out(&self, handling: Handling) {
         let command = Command::TimeOut {
             attempt: self.task.attempt,
+            report: ReportNumber::NONE,
             jitter: chance::jitter(&*self.shared.chance),
         };
         if self.task.retry_count < self.task.spec.retry.max_retries {
@@ -179,15 +197,24 @@ impl Execution {
 
     /// The command that reports an outcome.
     fn command_for(&self, outcome: Outcome) -> Command {
-        let attempt = self.task.attempt;
+        let (attempt, report) = (self.task.attempt, ReportNumber::NONE);
         match within_limits(outcome) {
-            Outcome::Completed(result) => Command::Complete { attempt, result },
-            Outcome::Suspended(payload) => Command::Suspend { attempt, payload },
+            Outcome::Completed(result) => Command::Complete {
+                attempt,
+                report,
+                result,
+            },
+            Outcome::Suspended(payload) => Command::Suspend {
+                attempt,
+                report,
+                payload,
+            },
             Outcome::Failed {
                 error,
                 is_retryable,
             } => Command::Fail {
                 attempt,
+                report,
                 error,
                 is_retryable,
                 jitter: chance::jitter(&*self.shared.chance),
@@ -206,48 +233,30 @@ impl Execution {
         }
     }
 
-    /// What becomes of an attempt of which the worker cannot say that it still holds the task, or that
-    /// all of its outputs were kept. Sooner than the end of its lease; if it has ended, this is stale.
+    /// What becomes of an attempt of which the worker cannot say that it still holds the task. Sooner than the end of its lease; if it has ended, this is stale.
     fn given_up(&self) -> Outcome {
         let (worker, attempt) = (&self.shared.worker, self.task.attempt);
-        let message = format!(
-            "worker {worker} gave up attempt {attempt}: its lease or its outputs were not confirmed"
-        );
+        let message =
+            format!("worker {worker} gave up attempt {attempt}: its lease was not confirmed");
         Outcome::Failed {
             error: TaskError::new(message),
             is_retryable: true,
         }
     }
 
-    /// Reports until the store has taken it or says that the attempt is no longer the task's. Repeating
-    /// is harmless: a report taken twice is one.
+    /// Reports the end of the attempt.
     async fn report(&self, command: Command) {
+        let command = self.reports.number(command);
+        let told = tell(&self.shared, &self.task, &self.running, command).await;
         let (id, attempt) = (self.task.id(), self.task.attempt);
-        let mut wait = REPORT_AGAIN_AFTER;
-        loop {
-            match self
-                .shared
-                .writer
-                .submit(request(&self.task, command.clone()))
-                .await
-            {
-                Ok(_) | Err(Error::ShutDown) => return,
-                Err(Error::Rejected(rejection)) => {
-                    return tracing::debug!(task = %id, %attempt, %rejection, "late report");
-                }
-                Err(Error::Invalid(error)) => {
-                    return tracing::error!(task = %id, %attempt, %error, "report refused");
-                }
-                Err(error @ (Error::Store(_) | Error::Overloaded { .. })) => {
-                    tracing::warn!(task = %id, %attempt, %error, "report repeated");
-                }
+        match told {
+            Err(Some(Error::Rejected(rejection))) => {
+                tracing::debug!(task = %id, %attempt, %rejection, "late report");
             }
-            tokio::select! {
-                biased;
-                () = self.running.lost() => return,
-                () = tokio::time::sleep(wait) => {}
+            Err(Some(Error::Invalid(error))) => {
+                tracing::error!(task = %id, %attempt, %error, "report refused");
             }
-            wait = REPORT_AGAIN_AFTER_MAX.min(wait * 2);
+            Ok(()) | Err(_) => {}
         }
     }
 }
@@ -350,6 +359,7 @@ async fn write_outputs(
     shared: Arc<Shared>,
     task: Arc<Task>,
     running: Running,
+    reports: Arc<Reports>,
     mut emitted: mpsc::Receiver<Emitted>,
 ) {
     let mut batch = Vec::new();
@@ -361,8 +371,16 @@ async fn write_outputs(
                 Emitted::Flush(done) => flushes.push(done),
             }
         }
-        if !payloads.is_empty() && !write(&shared, &task, &running, payloads).await {
-            return;
+        if !payloads.is_empty() {
+            let command = reports.number(Command::Output {
+                attempt: task.attempt,
+                report: ReportNumber::NONE,
+                payloads,
+            });
+            if let Err(refusal) = tell(&shared, &task, &running, command).await {
+                tracing::debug!(task = %task.id(), ?refusal, "output refused");
+                return running.take(Reason::Lost);
+            }
         }
         for done in flushes {
             let _ = done.send(());
@@ -370,30 +388,30 @@ async fn write_outputs(
     }
 }
 
-/// Writes outputs until the store has taken them; `false` when the attempt no longer holds the task.
-async fn write(shared: &Shared, task: &Task, running: &Running, payloads: Vec<Json>) -> bool {
+/// Reports until the store has taken it or says that the attempt is no longer the task's. Repeating is
+/// harmless, whatever became of the first time: by its number a report taken twice is one.
+///
+/// # Errors
+/// Why it was refused, or `None` when the attempt was given up before there was an answer.
+async fn tell(
+    shared: &Shared,
+    task: &Task,
+    running: &Running,
+    command: Command,
+) -> Result<(), Option<Error>> {
     let mut wait = REPORT_AGAIN_AFTER;
     loop {
-        let command = Command::Output {
-            attempt: task.attempt,
-            payloads: payloads.clone(),
-        };
-        match shared.writer.submit(request(task, command)).await {
-            Ok(_) => return true,
-            Err(Error::Store(error)) if !error.is_outcome_unknown() => {
-                tracing::warn!(task = %task.id(), %error, "output repeated");
+        match shared.writer.submit(request(task, command.clone())).await {
+            Ok(_) => return Ok(()),
+            Err(error @ (Error::Store(_) | Error::Overloaded { .. })) => {
+                let attempt = task.attempt;
+                tracing::warn!(task = %task.id(), %attempt, %error, "report repeated");
             }
-            Err(Error::Overloaded { .. }) => {}
-            // After an unknown outcome a repetition could be told twice; the attempt cannot go on.
-            Err(error) => {
-                tracing::debug!(task = %task.id(), %error, "output refused");
-                running.take(Reason::Lost);
-                return false;
-            }
+            Err(refusal) => return Err(Some(refusal)),
         }
         tokio::select! {
             biased;
-            () = running.lost() => return false,
+            () = running.lost() => return Err(None),
             () = tokio::time::sleep(wait) => {}
         }
         wait = REPORT_AGAIN_AFTER_MAX.min(wait * 2);

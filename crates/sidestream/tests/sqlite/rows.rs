@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::Connection;
-use sidestream::core::{Attempt, Command, Json, Namespace, Seq, TaskId, Timestamp};
+use sidestream::core::{Attempt, Command, Json, Namespace, ReportNumber, Seq, TaskId, Timestamp};
 use sidestream::error::StoreErrorKind;
 use sidestream::store::{LogQuery, Prune, Request, Store};
 use tempfile::TempDir;
@@ -77,6 +77,7 @@ async fn a_page_of_the_log_is_of_limited_size() {
             id: TaskId::new("t").expect("a plain id"),
             command: Command::Output {
                 attempt: Attempt(1),
+                report: ReportNumber::NONE,
                 payloads: vec![payload.clone(); 5],
             },
         };

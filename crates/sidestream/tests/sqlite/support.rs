@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use sidestream::core::task::TaskDefaults;
 use sidestream::core::{
-    Command, Namespace, NewTask, Seq, Status, Task, TaskId, ToolName, WorkerId, lifecycle,
+    Command, Namespace, NewTask, ReportNumber, Seq, Status, Task, TaskId, ToolName, WorkerId,
+    lifecycle,
 };
 use sidestream::error::StoreError;
 use sidestream::store::{
@@ -64,6 +65,7 @@ pub(crate) fn complete(task: &Task) -> Request {
         id: task.id().clone(),
         command: Command::Complete {
             attempt: task.attempt,
+            report: ReportNumber::NONE,
             result: Some(serde_json::json!({"done": true}).into()),
         },
     }

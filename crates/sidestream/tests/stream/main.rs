@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use sidestream::core::{Attempt, Command, Epoch};
+use sidestream::core::{Attempt, Command, Epoch, ReportNumber};
 use sidestream::store::{Answer, Claim, Limits, Prune, Request};
 use sidestream::stream::RingLimits;
 use sidestream::testing::{Faults, FaultyStore, SeededChance};

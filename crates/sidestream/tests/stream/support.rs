@@ -93,14 +93,28 @@ impl Process {
     pub(crate) async fn output(&self, task: &Task, payloads: impl IntoIterator<Item = u64>) {
         let attempt = task.attempt;
         let payloads = payloads.into_iter().map(|n| Json::from(json!(n))).collect();
-        self.command(task, Command::Output { attempt, payloads })
-            .await;
+        self.command(
+            task,
+            Command::Output {
+                attempt,
+                report: ReportNumber::NONE,
+                payloads,
+            },
+        )
+        .await;
     }
 
     pub(crate) async fn suspend(&self, task: &Task) {
         let (attempt, payload) = (task.attempt, Json::string("may I?"));
-        self.command(task, Command::Suspend { attempt, payload })
-            .await;
+        self.command(
+            task,
+            Command::Suspend {
+                attempt,
+                report: ReportNumber::NONE,
+                payload,
+            },
+        )
+        .await;
     }
 
     pub(crate) async fn complete(&self, task: &Task) {
@@ -109,6 +123,7 @@ impl Process {
             task,
             Command::Complete {
                 attempt,
+                report: ReportNumber::NONE,
                 result: None,
             },
         )

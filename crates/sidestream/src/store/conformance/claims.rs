@@ -75,6 +75,7 @@ pub(super) async fn nothing_is_claimed_before_its_time(world: &mut World) {
         .await;
     let failure = Command::Fail {
         attempt: Attempt(1),
+        report: ReportNumber::NONE,
         error: TaskError::new("no luck"),
         is_retryable: true,
         jitter: Jitter(1 << 31),

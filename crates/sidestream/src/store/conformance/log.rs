@@ -277,6 +277,7 @@ pub(super) async fn every_kind_of_event_is_read_as_it_was_committed(world: &mut 
     let error = TaskError::new("no luck").with_stack("at line 1\nat line 2");
     let failure = Command::Fail {
         attempt: Attempt(2),
+        report: ReportNumber::NONE,
         error,
         is_retryable: true,
         jitter: Jitter(u32::MAX),
@@ -292,6 +293,7 @@ pub(super) async fn every_kind_of_event_is_read_as_it_was_committed(world: &mut 
             &task,
             Command::Complete {
                 attempt: Attempt(4),
+                report: ReportNumber::NONE,
                 result: None,
             },
         )

@@ -178,7 +178,8 @@ impl Walk {
                 Command::Renew { attempt, lease_ms }
             }
         };
-        asked(task, command)
+        let number = ReportNumber(self.small(8));
+        asked(task, command.numbered(number))
     }
 
     fn housekeeping(

@@ -60,6 +60,7 @@ pub(super) async fn a_repeated_report_changes_nothing(world: &mut World) {
         complete(Attempt(1), r#"{"r":1}"#),
         Command::Complete {
             attempt: Attempt(1),
+            report: ReportNumber::NONE,
             result: None,
         },
         fail(Attempt(1), "no luck"),
@@ -77,6 +78,78 @@ pub(super) async fn a_repeated_report_changes_nothing(world: &mut World) {
     world.must(&task, complete(Attempt(1), "1")).await;
     let other = world.refused(&task, complete(Attempt(1), "2")).await;
     assert!(matches!(other, Rejection::StaleAttempt { .. }));
+}
+
+/// R1: a report that is repeated because its answer was lost is known by its number, whatever has become
+/// of the task since, and also by a store that was opened anew.
+pub(super) async fn a_numbered_report_is_accepted_once(world: &mut World) {
+    let first = |command: Command| command.numbered(ReportNumber(1));
+    let told = first(output(Attempt(1), &["1", "1"]));
+    let new = NewTask::new("a").max_retries(1_u32);
+    let task = world.running("t", new).await;
+    let once = world.must(&task, told.clone()).await;
+    let head = world.head().await;
+    assert_eq!(world.must(&task, told.clone()).await, once);
+    assert_eq!(world.head().await, head, "outputs said once are news once");
+    assert_eq!(once.reported, ReportNumber(1));
+
+    // Numbers may be left out, and reports without one go between.
+    world.must(&task, output(Attempt(1), &["2"])).await;
+    let ends = fail(Attempt(1), "no luck").numbered(ReportNumber(7));
+    let waiting = world.must(&task, ends.clone()).await;
+    assert_eq!(waiting.status, Status::Pending);
+    assert_eq!(waiting.reported, ReportNumber(7));
+    world.reopen().await;
+    for again in [&told, &ends] {
+        assert_eq!(world.must(&task, again.clone()).await, waiting);
+    }
+    let cancelled = world.must(&task, Command::Cancel).await;
+    for again in [&told, &ends] {
+        assert_eq!(world.must(&task, again.clone()).await, cancelled);
+    }
+    world.must(&task, Command::Retry).await;
+    world.must(&task, ends.clone()).await;
+
+    // What is known by its number alone may say anything; what is new is refused as ever.
+    let other = complete(Attempt(1), "1");
+    world
+        .must(&task, other.clone().numbered(ReportNumber(6)))
+        .await;
+    let late = world.refused(&task, other.numbered(ReportNumber(8))).await;
+    assert!(matches!(late, Rejection::StaleAttempt { .. }), "{late}");
+
+    let asking = world.running("asking", NewTask::new("b")).await;
+    let asks = first(suspend(Attempt(1), "1"));
+    world.must(&asking, asks.clone()).await;
+    let resumed = world.must(&asking, resume("2")).await;
+    assert_eq!(world.must(&asking, asks).await, resumed);
+}
+
+/// R1: what an attempt reports is counted from its own beginning, and what others say about it is not
+/// counted.
+pub(super) async fn an_attempt_numbers_its_own_reports(world: &mut World) {
+    let new = NewTask::new("a").max_retries(5_u32);
+    let task = world.running("t", new).await;
+    let nth = |n: u32, command: Command| command.numbered(ReportNumber(n));
+    world.must(&task, nth(9, output(Attempt(1), &["1"]))).await;
+    world.clock.advance_ms(60_000);
+    assert_eq!(world.rescue(rescue()).await.ended, 1);
+    // The rescue was no report: the tenth is new, and comes too late.
+    let late = nth(10, complete(Attempt(1), "1"));
+    let rejection = world.refused(&task, late).await;
+    assert!(matches!(rejection, Rejection::StaleAttempt { .. }));
+
+    world.clock.advance_ms(30_000);
+    let again = world.claim(claim(&["a"])).await;
+    assert_eq!(again[0].reported, ReportNumber::NONE);
+    let stale = nth(9, output(Attempt(1), &["1"]));
+    let rejection = world.refused(&task, stale).await;
+    assert!(matches!(rejection, Rejection::StaleAttempt { .. }));
+    let head = world.seq().await;
+    world.must(&task, nth(1, output(Attempt(2), &["1"]))).await;
+    assert_eq!(world.seq().await, head.next());
+    let ended = world.must(&task, nth(2, complete(Attempt(2), "1"))).await;
+    assert_eq!(ended.reported, ReportNumber(2));
 }
 
 /// A lease is nobody's news: prolonging it leaves no event and moves nothing else.
@@ -150,6 +223,7 @@ pub(super) async fn retries_follow_their_rule(world: &mut World) {
     assert_eq!(world.claim(claim(&["a"])).await[0].attempt, Attempt(4));
     let hopeless = Command::Fail {
         attempt: Attempt(4),
+        report: ReportNumber::NONE,
         error: TaskError::new("hopeless"),
         is_retryable: false,
         jitter: Jitter(0),

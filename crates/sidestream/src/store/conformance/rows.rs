@@ -41,17 +41,18 @@ async fn any_request(world: &World, random: &mut Random) -> Request {
         1 => Attempt(task.attempt.0 + 1),
         _ => task.attempt,
     };
+    let number = ReportNumber(u32::try_from(random.below(6)).expect("small"));
     match random.below(16) {
         0..4 => Request::Claim(Claim {
             limit: 2,
             lease_ms: 1 + random.below(10_000),
             ..claim(&["a"])
         }),
-        4 | 5 => asked(&task, output(attempt, &["1", "2"])),
+        4 | 5 => asked(&task, output(attempt, &["1", "2"]).numbered(number)),
         6 => asked(&task, suspend(attempt, r#"{"ask":1}"#)),
         7 => asked(&task, resume(r#"{"yes":1}"#)),
-        8 => asked(&task, complete(attempt, r#"{"r":1}"#)),
-        9 => asked(&task, fail(attempt, "no luck")),
+        8 => asked(&task, complete(attempt, r#"{"r":1}"#).numbered(number)),
+        9 => asked(&task, fail(attempt, "no luck").numbered(number)),
         10 => asked(&task, time_out(attempt)),
         11 => asked(&task, Command::Cancel),
         12 => asked(&task, Command::Retry),

@@ -184,6 +184,7 @@ pub(super) async fn json_is_kept_to_the_letter(world: &mut World) {
     let task = world.running("nothing", NewTask::new("a")).await;
     let nothing = Command::Complete {
         attempt: Attempt(1),
+        report: ReportNumber::NONE,
         result: None,
     };
     let ended = world.must(&task, nothing).await;
@@ -212,6 +213,7 @@ pub(super) async fn texts_of_any_shape_are_kept(world: &mut World) {
         let error = TaskError::new(text).with_stack(text);
         let failure = Command::Fail {
             attempt: Attempt(1),
+            report: ReportNumber::NONE,
             error: error.clone(),
             is_retryable: false,
             jitter: Jitter(0),

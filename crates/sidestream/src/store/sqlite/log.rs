@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rusqlite::Row;
 use sidestream_core::event::StoredKind;
 use sidestream_core::{
-    Attempt, Epoch, Event, EventKind, LogEntry, Namespace, Seq, Spec, TaskId, Timestamp,
+    Attempt, Epoch, Event, EventKind, LogEntry, Namespace, ReportNumber, Seq, Spec, TaskId,
+    Timestamp,
 };
 
 use super::failure::{Failure, Result};
@@ -36,14 +37,14 @@ pub(super) fn page(reading: &Reading<'_>, epoch: Epoch, query: &LogQuery) -> Res
     let mut page = Unfinished::new(reading, query.limit);
     match &query.task {
         None => page.read(
-            "SELECT seq, task_key, at_ms, code, attempt, body FROM events
+            "SELECT seq, task_key, at_ms, code, attempt, report, body FROM events
                 WHERE seq > ?1 ORDER BY seq LIMIT ?2",
             |limit| vec![signed(query.after), limit],
         )?,
         Some((namespace, id)) => {
             for key in keys_of(reading, namespace, id)? {
                 page.read(
-                    "SELECT seq, task_key, at_ms, code, attempt, body
+                    "SELECT seq, task_key, at_ms, code, attempt, report, body
                         FROM events INDEXED BY events_of_task
                         WHERE task_key = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
                     |limit| vec![key, signed(query.after), limit],
@@ -86,7 +87,7 @@ fn keys_of(reading: &Reading<'_>, namespace: &Namespace, id: &TaskId) -> Result<
 pub(super) fn entry(reading: &Reading<'_>, seq: Seq) -> Result<Option<LogEntry>> {
     let mut page = Unfinished::new(reading, 1);
     page.read(
-        "SELECT seq, task_key, at_ms, code, attempt, body FROM events WHERE seq = ?1 LIMIT ?2",
+        "SELECT seq, task_key, at_ms, code, attempt, report, body FROM events WHERE seq = ?1 LIMIT ?2",
         |limit| vec![signed(seq), limit],
     )?;
     Ok(page.entries.pop())
@@ -140,13 +141,18 @@ impl<'r> Unfinished<'r> {
         let stored = StoredKind {
             code: row.get(3)?,
             attempt: Attempt(row.get(4)?),
-            body: spec::json(row, 5)?,
+            body: spec::json(row, 6)?,
         };
         self.bytes += stored.body.as_ref().map_or(0, |body| body.bytes());
         let spec = self.spec(key)?;
         let task = Arc::clone(&spec.identity);
         let kind = EventKind::from_stored(stored, || Some(spec))?;
-        let event = Event { seq, at, kind };
+        let event = Event {
+            seq,
+            at,
+            report: ReportNumber(row.get(5)?),
+            kind,
+        };
         self.entries.push(LogEntry { task, event });
         Ok(())
     }

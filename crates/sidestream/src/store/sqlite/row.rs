@@ -9,9 +9,9 @@ use std::sync::{Arc, LazyLock};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, Row, ToSql, params_from_iter};
 use sidestream_core::{
-    AgentId, Attempt, Event, EventKind, Json, Lease, Namespace, Record, ResourceId, RunId, Seq,
-    Status, Task, TaskError, TaskId, TaskIdentity, ThreadId, Timestamp, ToolCallId, WorkerId,
-    lifecycle,
+    AgentId, Attempt, Event, EventKind, Json, Lease, Namespace, Record, ReportNumber, ResourceId,
+    RunId, Seq, Status, Task, TaskError, TaskId, TaskIdentity, ThreadId, Timestamp, ToolCallId,
+    WorkerId, lifecycle,
 };
 
 use super::failure::{Failure, Result};
@@ -119,7 +119,7 @@ impl From<bool> for Cell<'_> {
 }
 
 /// The columns that a change of the task may change, in the order of [`Stored::cells`].
-const COLUMNS: [&str; 32] = [
+const COLUMNS: [&str; 33] = [
     "namespace",
     "id",
     "tool_name",
@@ -132,6 +132,7 @@ const COLUMNS: [&str; 32] = [
     "priority",
     "status",
     "attempt",
+    "reported",
     "retry_count",
     "is_resuming",
     "seq",
@@ -161,7 +162,7 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
 
 const SELECT: &str = "SELECT key, status, attempt, retry_count, is_resuming, seq, created_at_ms,
     event_at_ms, run_at_ms, started_at_ms, suspended_at_ms, completed_at_ms, queue, worker_id,
-    lease_until_ms, is_untold, error, suspend_payload, resume_data, result, record FROM tasks ";
+    lease_until_ms, is_untold, error, suspend_payload, resume_data, result, record, reported FROM tasks ";
 
 static SELECT_BY_KEY: LazyLock<String> = LazyLock::new(|| format!("{SELECT} WHERE key = ?1"));
 static SELECT_BY_ID: LazyLock<String> =
@@ -208,6 +209,7 @@ impl Stored {
             Cell::Integer(task.spec.priority.into()),
             Cell::Text(task.status.as_str()),
             Cell::Integer(task.attempt.0.into()),
+            Cell::Integer(task.reported.0.into()),
             Cell::Integer(task.retry_count.into()),
             task.is_resuming.into(),
             Cell::Integer(task.seq.0.cast_signed()),
@@ -367,6 +369,7 @@ fn read(connection: &Connection, specs: &Specs, row: &Row<'_>) -> Result<Stored>
         spec,
         status: status(required(row, 1)?)?,
         attempt: Attempt(row.get(2)?),
+        reported: ReportNumber(row.get(21)?),
         retry_count: row.get(3)?,
         created_at: Timestamp::from_ms(row.get(6)?),
         updated_at: event_at,
@@ -391,7 +394,13 @@ fn read(connection: &Connection, specs: &Specs, row: &Row<'_>) -> Result<Stored>
 fn reported(identity: &Arc<TaskIdentity>, record: Arc<Record>, seq: Seq, at: Timestamp) -> Task {
     let kind = EventKind::Recorded(record);
     let mut task = None;
-    lifecycle::apply(&mut task, &identity.namespace, &Event { seq, at, kind });
+    let event = Event {
+        seq,
+        at,
+        report: ReportNumber::NONE,
+        kind,
+    };
+    lifecycle::apply(&mut task, &identity.namespace, &event);
     let mut task = task.expect("a report makes a task");
     Arc::make_mut(&mut task.spec).identity = Arc::clone(identity);
     task

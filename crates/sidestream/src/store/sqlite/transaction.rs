@@ -8,7 +8,8 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 use sidestream_core::lifecycle::{self, Change, LeaseChange};
 use sidestream_core::{
-    Command, Event, EventKind, LogEntry, Namespace, Rejection, Seq, Status, Task, TaskId, Timestamp,
+    Command, Event, EventKind, LogEntry, Namespace, Rejection, ReportNumber, Seq, Status, Task,
+    TaskId, Timestamp,
 };
 
 use super::counters::Counters;
@@ -102,7 +103,7 @@ impl<'w> Transaction<'w> {
         self.memory.last_key += 1;
         let key = self.memory.last_key;
         let mut task = None;
-        self.happen(key, &mut task, namespace, change.events)?;
+        self.happen(key, &mut task, namespace, change.events, change.report)?;
         let task = task.ok_or_else(|| Failure::Bug("no event makes the task".into()))?;
         spec::insert(self.connection, key, &task.spec)?;
         self.memory.tasks.specs.keep(key, &task.spec);
@@ -126,7 +127,8 @@ impl<'w> Transaction<'w> {
         let mut after = before.clone();
         if !change.events.is_empty() {
             let mut task = Some(after.task);
-            self.happen(before.key, &mut task, namespace, change.events)?;
+            let (events, report) = (change.events, change.report);
+            self.happen(before.key, &mut task, namespace, events, report)?;
             after.task = task.expect("an event leaves a task");
             after.event_at = self.now;
         }
@@ -154,14 +156,20 @@ impl<'w> Transaction<'w> {
         task: &mut Option<Task>,
         namespace: &Namespace,
         kinds: Vec<EventKind>,
+        report: ReportNumber,
     ) -> Result<()> {
-        let sql = "INSERT INTO events (seq, task_key, at_ms, code, attempt, body)
-            VALUES (?, ?, ?, ?, ?, ?)";
+        let sql = "INSERT INTO events (seq, task_key, at_ms, code, attempt, report, body)
+            VALUES (?, ?, ?, ?, ?, ?, ?)";
         let mut insert = prepare(self.connection, sql)?;
         for kind in kinds {
             self.seq = self.seq.next();
             let (seq, at) = (self.seq, self.now);
-            let event = Event { seq, at, kind };
+            let event = Event {
+                seq,
+                at,
+                report,
+                kind,
+            };
             lifecycle::apply(task, namespace, &event);
             let stored = event.kind.to_stored();
             insert.execute(params![
@@ -170,6 +178,7 @@ impl<'w> Transaction<'w> {
                 at.ms(),
                 stored.code,
                 stored.attempt.0,
+                report.0,
                 stored.body.as_ref().map(|body| body.as_str()),
             ])?;
             let task = task.as_ref().expect("an event leaves a task");

@@ -63,6 +63,7 @@ CREATE TABLE tasks (
     repetition_key   TEXT,             -- the text under which a repeated dispatch is recognised
     status           TEXT    NOT NULL, -- where it stands
     attempt          INTEGER NOT NULL, -- the number of its latest attempt; 0 before the first
+    reported         INTEGER NOT NULL, -- the last report of that attempt that was accepted; 0: none
     retry_count      INTEGER NOT NULL, -- retries since it was dispatched or last retried by hand
     is_resuming      INTEGER NOT NULL, -- pending because it was resumed, and not claimed since?
     seq              INTEGER NOT NULL, -- its last event
@@ -144,6 +145,7 @@ CREATE TABLE events (
     at_ms     INTEGER NOT NULL,    -- when, by the store's clock
     code      INTEGER NOT NULL,    -- what kind: see docs/data-model.md
     attempt   INTEGER NOT NULL,    -- the attempt it belongs to; 0 where it belongs to none
+    report    INTEGER NOT NULL,    -- which of the attempt's reports told it; 0: nobody numbered it
     body      TEXT                 -- JSON: the rest of it
 ) STRICT;
 
