@@ -40,15 +40,16 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum Place {
     Server(Client),
-    Directory(Local),
+    Store(Local),
 }
 
-/// A data directory, opened by us.
+/// The data, opened by us.
 #[derive(Debug, Clone)]
 pub(crate) struct Local {
-    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) namespace: Namespace,
-    pub(crate) directory: PathBuf,
+    /// For people.
+    pub(crate) name: String,
 }
 
 /// May a data directory be made that is not there?
@@ -101,10 +102,10 @@ impl Place {
             }
             match SqliteStore::open(directory, options.clone()) {
                 Ok(store) => {
-                    return Ok(Self::Directory(Local {
+                    return Ok(Self::Store(Local {
                         store: Arc::new(store),
                         namespace: namespace(common)?,
-                        directory: directory.to_owned(),
+                        name: directory.display().to_string(),
                     }));
                 }
                 Err(error) if is_worth_waiting(&error) && started.elapsed() < PATIENCE => {}
@@ -245,7 +246,7 @@ impl Place {
     pub(crate) async fn get(&self, id: &TaskId) -> Result<TaskRecord, Failure> {
         let found = match self {
             Self::Server(client) => client.get(id).await?,
-            Self::Directory(local) => {
+            Self::Store(local) => {
                 let task = local.store.get(&local.namespace, id).await?;
                 task.as_ref().map(TaskRecord::from)
             }
@@ -256,21 +257,21 @@ impl Place {
     pub(crate) async fn list(&self, list: &ListRequest) -> Result<Page, Failure> {
         match self {
             Self::Server(client) => Ok(client.list(list).await?),
-            Self::Directory(local) => local.list(list).await,
+            Self::Store(local) => local.list(list).await,
         }
     }
 
     pub(crate) async fn cancel(&self, id: &TaskId) -> Result<TaskRecord, Failure> {
         match self {
             Self::Server(client) => Ok(client.cancel(id).await?),
-            Self::Directory(local) => local.command(id, Command::Cancel).await,
+            Self::Store(local) => local.command(id, Command::Cancel).await,
         }
     }
 
     pub(crate) async fn resume(&self, id: &TaskId, data: &Json) -> Result<TaskRecord, Failure> {
         match self {
             Self::Server(client) => Ok(client.resume(id, data).await?),
-            Self::Directory(local) => {
+            Self::Store(local) => {
                 let data = data.clone();
                 local.command(id, Command::Resume { data }).await
             }
@@ -280,14 +281,14 @@ impl Place {
     pub(crate) async fn retry(&self, id: &TaskId) -> Result<TaskRecord, Failure> {
         match self {
             Self::Server(client) => Ok(client.retry(id).await?),
-            Self::Directory(local) => local.command(id, Command::Retry).await,
+            Self::Store(local) => local.command(id, Command::Retry).await,
         }
     }
 
     pub(crate) async fn delete(&self, id: &TaskId) -> Result<(), Failure> {
         match self {
             Self::Server(client) => Ok(client.delete(id).await?),
-            Self::Directory(local) => {
+            Self::Store(local) => {
                 let (namespace, id) = (local.namespace.clone(), id.clone());
                 local
                     .commit(Request::Delete { namespace, id })
@@ -306,14 +307,14 @@ impl Place {
     ) -> Result<ApiKey, Failure> {
         match self {
             Self::Server(client) => Ok(client.add_key(name, role, namespace).await?),
-            Self::Directory(local) => local.add_key(name, role).await,
+            Self::Store(local) => local.add_key(name, role).await,
         }
     }
 
     pub(crate) async fn keys(&self) -> Result<Vec<ApiKey>, Failure> {
         match self {
             Self::Server(client) => Ok(client.keys().await?),
-            Self::Directory(local) => {
+            Self::Store(local) => {
                 let keys = local.store.keys().await?;
                 Ok(keys.into_iter().map(shown_key).collect())
             }
@@ -327,7 +328,7 @@ impl Place {
                 Err(ClientError::NotFound(_)) => Err(unknown()),
                 revoked => Ok(revoked?),
             },
-            Self::Directory(local) => {
+            Self::Store(local) => {
                 let keys = local.store.keys().await?;
                 if !keys.iter().any(|key| key.id == id) {
                     return Err(unknown());
