@@ -5,14 +5,12 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use sidestream_core::{
-    Command, Epoch, Filter, Invalid, Json, Namespace, NewTask, Seq, Spec, Task, TaskId, ThreadId,
+    Command, Filter, Invalid, Json, Namespace, NewTask, Seq, Spec, Task, TaskId, ThreadId,
     ToolName, WorkerId,
 };
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use crate::chance::{self, Chance};
 use crate::error::{Error, StoreError};
@@ -23,7 +21,7 @@ use crate::store::{Admission, Answer, Head, Limits, ListQuery, Page, Request, St
 use crate::stream::tail::Tail;
 use crate::stream::{ChunkStream, Source, StreamOptions};
 use crate::worker::handler::Tool;
-use crate::worker::{Reason, RunningTasks, Spawner, Worker, WorkerConfig};
+use crate::worker::{Spawner, Worker};
 use crate::writer::Writer;
 
 mod builder;
@@ -38,8 +36,6 @@ pub use stats::Stats;
 /// Every worker inside a process has an id that begins so: of an exclusive store, a former one is
 /// known to be gone.
 const LOCAL_WORKER: &str = "local-";
-/// How long a shutdown waits for the last reports after the handlers have been stopped.
-const REPORT_GRACE: Duration = Duration::from_secs(1);
 
 /// What a dispatch came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,38 +79,17 @@ pub struct TaskManager {
 struct Inner {
     source: Source,
     writer: Writer,
-    worker: WorkerId,
+    worker: Worker,
     limits: Arc<Limits>,
     tools: BTreeMap<ToolName, Tool>,
     config: Config,
     chance: Arc<dyn Chance>,
     spawner: Spawner,
-    running: Arc<RunningTasks>,
     stats: Arc<stats::Counters>,
-    /// Ends the worker's claiming, and all maintenance.
-    stop_work: CancellationToken,
-    /// Says that the worker has stopped claiming.
-    claims_no_more: CancellationToken,
-}
-
-/// Kills the programs that a former process of this store left running, before their tasks are tried
-/// again.
-async fn kill_former_programs(log: Epoch) {
-    #[cfg(unix)]
-    {
-        let search = move || crate::worker::process::kill_leftovers(log.as_str());
-        match tokio::task::spawn_blocking(search).await {
-            Ok(0) => {}
-            Ok(killed) => tracing::warn!(killed, "programs of a former process killed"),
-            Err(error) => tracing::error!(%error, "programs of a former process not looked for"),
-        }
-    }
-    #[cfg(not(unix))]
-    drop(log);
 }
 
 impl Inner {
-    async fn start(&self, tail: Arc<Tail>, log: Epoch) -> Result<(), Error> {
+    async fn start(&self, tail: Arc<Tail>) -> Result<(), Error> {
         let (store, writer) = (&self.source.store, &self.writer);
         let rescuer = Rescuer {
             store: Arc::clone(store),
@@ -123,34 +98,14 @@ impl Inner {
             grace: self.config.grace,
             lease_ms: self.config.lease_ms,
         };
-        if store.is_exclusive() {
-            kill_former_programs(log.clone()).await;
-            rescuer.end_former(LOCAL_WORKER, &self.worker).await?;
+        // Before their tasks are tried again.
+        if store.is_exclusive() || self.worker.starts_programs() {
+            self.worker.kill_leftovers().await;
         }
-        let worker = Worker::new(
-            self.worker.clone(),
-            log,
-            WorkerConfig {
-                concurrency: self.config.concurrency,
-                lease_ms: self.config.lease_ms,
-                grace: self.config.grace,
-                limits: Arc::clone(&self.limits),
-            },
-            &self.tools,
-            Arc::clone(store),
-            writer.clone(),
-            Arc::clone(&self.chance),
-            self.spawner.clone(),
-            Arc::clone(&self.running),
-        );
-        let (stop, stopped) = (
-            self.stop_work.clone(),
-            self.claims_no_more.clone().drop_guard(),
-        );
-        self.spawner.spawn(async move {
-            worker.run(stop).await;
-            drop(stopped);
-        });
+        if store.is_exclusive() {
+            rescuer.end_former(LOCAL_WORKER, self.worker.id()).await?;
+        }
+        self.worker.start();
         self.maintain(rescuer.run());
         self.maintain(self.pruner().run());
         let shutdown = self.source.shutdown.clone();
@@ -160,7 +115,7 @@ impl Inner {
     }
 
     fn maintain(&self, duty: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop_work.clone();
+        let stop = self.worker.stopping().clone();
         self.spawner
             .spawn(async move { stop.run_until_cancelled(duty).await });
     }
@@ -185,7 +140,7 @@ impl fmt::Debug for TaskManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskManager")
             .field("namespace", &self.namespace)
-            .field("worker", &self.inner.worker)
+            .field("worker", self.inner.worker.id())
             .finish_non_exhaustive()
     }
 }
@@ -219,7 +174,7 @@ impl TaskManager {
     /// The id of the worker inside it.
     #[must_use]
     pub fn worker_id(&self) -> &WorkerId {
-        &self.inner.worker
+        self.inner.worker.id()
     }
 
     /// The names of its tools.
@@ -463,7 +418,7 @@ impl TaskManager {
         let inner = &self.inner;
         let streams_open = inner.source.open.load(Relaxed);
         inner.stats.read(
-            inner.running.len(),
+            inner.worker.running().len(),
             streams_open,
             &inner.writer,
             self.ring_head(),
@@ -496,14 +451,8 @@ impl TaskManager {
     /// Can be called more than once; every clone is shut down with it.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
-        inner.stop_work.cancel();
+        inner.worker.drain().await;
         let grace = inner.config.grace;
-        let _ = timeout(grace, inner.claims_no_more.cancelled()).await;
-        if timeout(grace, inner.running.idle()).await.is_err() {
-            inner.running.take_all(Reason::ShutDown);
-            // The handlers' own grace, and a little for their reports.
-            let _ = timeout(grace + REPORT_GRACE, inner.running.idle()).await;
-        }
         inner.source.shutdown.cancel();
         // What callers are waiting for is still done; a store that hangs is not waited for.
         let _ = timeout(grace, inner.writer.close()).await;

@@ -1,55 +1,58 @@
 //! A worker: claims tasks while it has slots free, and runs them.
 //!
-//! It sleeps until something may have changed: a task became pending or due, or a slot became free.
-//! Nothing is polled. It does not know where its store is.
+//! It sleeps until its broker may have work for it and a slot is free. It does not know where its tasks
+//! come from: see [`broker`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use sidestream_core::{
-    Attempt, Epoch, EventKind, LogEntry, Namespace, Seq, Task, TaskId, Timestamp, ToolName,
-    WorkerId,
-};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use sidestream_core::{Epoch, Task, ToolName, WorkerId};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::chance::Chance;
 use crate::error::Error;
-use crate::store::{Answer, Claim, Claimed, Limits, Request, Store};
-use crate::stream::tail::Observer;
-use crate::worker::handler::{Handler, Tool};
-use crate::writer::Writer;
+use crate::worker::broker::Broker;
+use crate::worker::handler::Handler;
+use crate::worker::running::{Reason, RunningTasks};
+
+pub mod broker;
+pub mod running;
 
 pub mod executor;
 pub mod handler;
+
+pub mod local;
 
 #[cfg(unix)]
 pub mod command;
 #[cfg(unix)]
 pub mod process;
 
-/// The wait before a claim is tried again that the store could not answer.
+/// The wait before a claim is tried again that the broker could not answer.
 const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// So many tasks are claimed at a time.
 const CLAIM_MAX: u32 = 256;
+/// How long a worker that drains waits for the last reports after the handlers have been stopped.
+const REPORT_GRACE: Duration = Duration::from_secs(1);
 
 /// Starts futures that end with the process: none outlives [`Spawner::kill`], and
-/// [`Spawner::wait`] waits for them all.
+/// [`Spawner::wait`] waits for them all. Cloning shares it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Spawner {
+pub struct Spawner {
     tracker: TaskTracker,
     kill: CancellationToken,
 }
 
 impl Spawner {
     /// Starts a future. Its handle gives `None` when it was killed.
-    pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<Option<F::Output>>
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<Option<F::Output>>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -60,12 +63,12 @@ impl Spawner {
     }
 
     /// Stops every future where it stands, as a crash would.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         self.kill.cancel();
     }
 
     /// Waits until every future has ended.
-    pub(crate) async fn wait(&self) {
+    pub async fn wait(&self) {
         self.tracker.close();
         self.tracker.wait().await;
     }
@@ -73,11 +76,13 @@ impl Spawner {
 
 /// How a worker works.
 #[derive(Debug, Clone)]
-pub(crate) struct WorkerConfig {
-    pub(crate) concurrency: u32,
-    pub(crate) lease_ms: u64,
-    pub(crate) grace: Duration,
-    pub(crate) limits: Arc<Limits>,
+pub struct WorkerConfig {
+    /// At most so many tasks run at once.
+    pub concurrency: u32,
+    /// How long each lease lasts, in milliseconds. Renewed three times as often.
+    pub lease_ms: u64,
+    /// How long a handler may take to stop once told.
+    pub grace: Duration,
 }
 
 impl WorkerConfig {
@@ -86,272 +91,154 @@ impl WorkerConfig {
     }
 }
 
-/// What the attempts of one worker share.
-pub(crate) struct Shared {
-    pub(crate) worker: WorkerId,
-    pub(crate) log: Epoch,
-    pub(crate) config: WorkerConfig,
-    pub(crate) writer: Writer,
-    pub(crate) chance: Arc<dyn Chance>,
-    pub(crate) spawner: Spawner,
-    tools: HashMap<ToolName, Arc<dyn Handler>>,
-    running: Arc<RunningTasks>,
+/// What a worker is made of.
+pub struct Parts {
+    /// Its name, of no other process.
+    pub worker: WorkerId,
+    /// The log that its tasks are in.
+    pub log: Epoch,
+    /// How it works.
+    pub config: WorkerConfig,
+    /// What it can run.
+    pub tools: HashMap<ToolName, Arc<dyn Handler>>,
+    /// Where its tasks come from.
+    pub broker: Arc<dyn Broker>,
+    /// What it runs; the broker tells it what was cancelled.
+    pub running: Arc<RunningTasks>,
+    /// Where its random numbers come from.
+    pub chance: Arc<dyn Chance>,
+    /// Where its futures run.
+    pub spawner: Spawner,
 }
 
-impl Shared {
+impl Parts {
     pub(crate) fn handler_of(&self, task: &Task) -> Option<Arc<dyn Handler>> {
         self.tools.get(&task.identity().tool_name).cloned()
     }
 }
 
-/// Why an attempt is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// Its time is up.
-    TimedOut,
-    /// The task was cancelled.
-    Cancelled,
-    /// The attempt no longer holds the task, or cannot be sure to.
-    Lost,
-    /// The process shuts down.
-    ShutDown,
-}
-
-/// An attempt that runs: the handle by which it is stopped. Cloning shares it.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Running {
-    stop: CancellationToken,
-    reason: Arc<OnceLock<Reason>>,
-}
-
-impl Running {
-    /// Tells the handler to stop. The first reason counts.
-    pub(crate) fn take(&self, reason: Reason) {
-        let _ = self.reason.set(reason);
-        self.stop.cancel();
-    }
-
-    /// Waits until the attempt is stopped, and says why.
-    pub(crate) async fn taken(&self) -> Reason {
-        self.stop.cancelled().await;
-        *self
-            .reason
-            .get()
-            .expect("set before the token is cancelled")
-    }
-
-    /// Waits until the attempt is known to have lost its task; for ever, if it does not.
-    pub(crate) async fn lost(&self) {
-        if self.taken().await != Reason::Lost {
-            std::future::pending().await
-        }
-    }
-
-    /// What the handler is told by.
-    pub(crate) fn stop_token(&self) -> &CancellationToken {
-        &self.stop
+impl fmt::Debug for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts")
+            .field("worker", &self.worker)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
-/// The attempts that run in this process, and the bell for new work. Sees every event before any
-/// watcher does, so that a cancelled handler is told at once.
-#[derive(Debug)]
-pub(crate) struct RunningTasks {
-    attempts: Mutex<Attempts>,
-    work: watch::Sender<()>,
-    left: watch::Sender<()>,
-}
-
-#[derive(Debug, Default)]
-struct Attempts {
-    running: BTreeMap<TaskKey, (Attempt, Running)>,
-    /// While a claim is under way: what has been cancelled since it began, and by which event. It may be
-    /// among what the claim brings.
-    cancelled: Option<Vec<(TaskKey, Seq)>>,
-}
-
-type TaskKey = (Namespace, TaskId);
-
-/// A claim is under way, until this is dropped.
-struct Claiming<'a>(&'a RunningTasks);
-
-impl Drop for Claiming<'_> {
-    fn drop(&mut self) {
-        self.0.attempts.lock().cancelled = None;
-    }
-}
-
-impl Default for RunningTasks {
-    fn default() -> Self {
-        Self {
-            attempts: Mutex::default(),
-            work: watch::Sender::new(()),
-            left: watch::Sender::new(()),
-        }
-    }
-}
-
-impl RunningTasks {
-    /// Between a claim's commit and its answer a task can be cancelled that nobody here knows yet: so it
-    /// is noted.
-    fn begin_claim(&self) -> Claiming<'_> {
-        self.attempts.lock().cancelled = Some(Vec::new());
-        Claiming(self)
-    }
-
-    fn enter(&self, task: &Task) -> Running {
-        let running = Running::default();
-        let identity = task.identity();
-        let key = (identity.namespace.clone(), identity.id.clone());
-        let mut attempts = self.attempts.lock();
-        let mut cancelled = attempts.cancelled.iter().flatten();
-        if cancelled.any(|(cancelled, at)| *cancelled == key && *at > task.seq) {
-            running.take(Reason::Cancelled);
-        }
-        let entered = (task.attempt, running.clone());
-        if let Some((_, earlier)) = attempts.running.insert(key, entered) {
-            // It is past: the task has been given out anew.
-            earlier.take(Reason::Lost);
-        }
-        running
-    }
-
-    fn leave(&self, task: &TaskKey, attempt: Attempt) {
-        let mut attempts = self.attempts.lock();
-        let of_task = attempts.running.get(task);
-        if of_task.is_some_and(|(current, _)| *current == attempt) {
-            attempts.running.remove(task);
-        }
-        drop(attempts);
-        self.left.send_replace(());
-    }
-
-    /// Waits until no attempt runs.
-    pub(crate) async fn idle(&self) {
-        let mut left = self.left.subscribe();
-        while self.len() > 0 {
-            // The sender is in `self`, so it cannot be gone.
-            let _ = left.changed().await;
-        }
-    }
-
-    /// Stops all.
-    pub(crate) fn take_all(&self, reason: Reason) {
-        for (_, running) in self.attempts.lock().running.values() {
-            running.take(reason);
-        }
-    }
-
-    /// How many attempts run.
-    pub(crate) fn len(&self) -> usize {
-        self.attempts.lock().running.len()
-    }
-}
-
-impl Observer for RunningTasks {
-    fn observe(&self, entries: &[LogEntry], _is_ours: bool) {
-        for entry in entries {
-            if entry.event.kind == EventKind::Cancelled {
-                let task = &entry.task;
-                let key = (task.namespace.clone(), task.id.clone());
-                let mut attempts = self.attempts.lock();
-                if let Some((_, running)) = attempts.running.get(&key) {
-                    running.take(Reason::Cancelled);
-                }
-                if let Some(cancelled) = &mut attempts.cancelled {
-                    cancelled.push((key, entry.event.seq));
-                }
-            }
-        }
-        if entries.iter().any(|entry| entry.event.kind.may_free_work()) {
-            self.work.send_replace(());
-        }
-    }
-
-    /// There may be work; and what was cancelled unseen is told when its lease is not renewed.
-    fn missed(&self) {
-        self.work.send_replace(());
-    }
-}
-
-/// Claims and runs tasks until told to stop.
-pub(crate) struct Worker {
-    shared: Arc<Shared>,
-    store: Arc<dyn Store>,
-    tools: Arc<[ToolName]>,
+/// Claims and runs tasks until told to stop. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    parts: Arc<Parts>,
     slots: Arc<Semaphore>,
+    /// Ends the claiming.
+    stop: CancellationToken,
+    /// Says that it has ended.
+    claims_no_more: CancellationToken,
 }
 
 impl Worker {
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "made in one place, from its parts"
-    )]
-    pub(crate) fn new(
-        worker: WorkerId,
-        log: Epoch,
-        config: WorkerConfig,
-        tools: &BTreeMap<ToolName, Tool>,
-        store: Arc<dyn Store>,
-        writer: Writer,
-        chance: Arc<dyn Chance>,
-        spawner: Spawner,
-        running: Arc<RunningTasks>,
-    ) -> Self {
-        let handlers = tools
-            .iter()
-            .map(|(name, tool)| (name.clone(), Arc::clone(&tool.handler)));
+    /// A worker that does nothing yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(config.concurrency as usize)),
-            tools: tools.keys().cloned().collect(),
-            store,
-            shared: Arc::new(Shared {
-                tools: handlers.collect(),
-                worker,
-                log,
-                config,
-                writer,
-                chance,
-                spawner,
-                running,
-            }),
+            slots: Arc::new(Semaphore::new(parts.config.concurrency as usize)),
+            parts: Arc::new(parts),
+            stop: CancellationToken::new(),
+            claims_no_more: CancellationToken::new(),
         }
     }
 
-    /// Claims and runs until `stop` is cancelled. Attempts that run go on; all that were claimed have
-    /// begun when this returns.
-    pub(crate) async fn run(self, stop: CancellationToken) {
-        if self.tools.is_empty() {
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> &WorkerId {
+        &self.parts.worker
+    }
+
+    /// What it runs.
+    #[must_use]
+    pub fn running(&self) -> &Arc<RunningTasks> {
+        &self.parts.running
+    }
+
+    /// Cancelled when it is told to claim no more.
+    #[must_use]
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Can a task that it runs start programs?
+    #[must_use]
+    pub fn starts_programs(&self) -> bool {
+        let mut handlers = self.parts.tools.values();
+        handlers.any(|handler| handler.starts_programs())
+    }
+
+    /// Kills the programs that a former process left running on this machine: one whose tasks were in the
+    /// same log, and that is gone.
+    pub async fn kill_leftovers(&self) {
+        #[cfg(unix)]
+        {
+            let log = self.parts.log.clone();
+            let search = move || process::kill_leftovers(log.as_str());
+            match tokio::task::spawn_blocking(search).await {
+                Ok(0) => {}
+                Ok(killed) => tracing::warn!(killed, "programs of a former process killed"),
+                Err(error) => {
+                    tracing::error!(%error, "programs of a former process not looked for")
+                }
+            }
+        }
+    }
+
+    /// Claims and runs from now on.
+    pub fn start(&self) {
+        let worker = self.clone();
+        let stopped = self.claims_no_more.clone().drop_guard();
+        self.parts.spawner.spawn(async move {
+            worker.run().await;
+            drop(stopped);
+        });
+    }
+
+    /// Ends well: claims no more, gives running handlers the grace to finish, and stops those that do
+    /// not. Their tasks go the way their retries say.
+    pub async fn drain(&self) {
+        self.stop.cancel();
+        let (grace, running) = (self.parts.config.grace, &self.parts.running);
+        let _ = timeout(grace, self.claims_no_more.cancelled()).await;
+        if timeout(grace, running.idle()).await.is_err() {
+            running.take_all(Reason::ShutDown);
+            // The handlers' own grace, and a little for their reports.
+            let _ = timeout(grace + REPORT_GRACE, running.idle()).await;
+        }
+    }
+
+    /// Claims and runs until told to stop. Attempts that run go on; all that were claimed have begun when
+    /// this returns.
+    async fn run(&self) {
+        if self.parts.tools.is_empty() {
             return;
         }
-        let mut work = self.shared.running.work.subscribe();
+        let broker = &self.parts.broker;
         loop {
-            let Some(Some(free)) = stop.run_until_cancelled(self.free_slots()).await else {
+            let free = async {
+                broker.ready().await;
+                self.free_slots().await
+            };
+            let Some(Some(free)) = self.stop.run_until_cancelled(free).await else {
                 return;
             };
-            // Seen before the claim: what changes during it rings again.
-            work.mark_unchanged();
+            let limit = u32::try_from(free.len()).unwrap_or(CLAIM_MAX);
             // Never given up half-way: what was claimed must be run, or be lost to its lease.
-            let claiming = self.shared.running.begin_claim();
-            let next = self.claim(free).await;
-            drop(claiming);
-            let until = match next {
-                Next::MoreAtOnce => continue,
-                Next::Due(at) => Some(at.since(self.store.now())),
-                Next::Again => Some(CLAIM_AGAIN_AFTER),
-                Next::WhenToldTo => None,
-            };
-            let due = async {
-                match until {
-                    Some(wait) => tokio::time::sleep(wait.max(Duration::from_millis(1))).await,
-                    None => std::future::pending().await,
+            match broker.claim(limit, &self.stop).await {
+                Ok(claimed) => self.begin(claimed, free),
+                Err(Error::ShutDown) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "tasks were not claimed");
+                    let again = tokio::time::sleep(CLAIM_AGAIN_AFTER);
+                    self.stop.run_until_cancelled(again).await;
                 }
-            };
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                _ = work.changed() => {}
-                () = due => {}
             }
         }
     }
@@ -369,62 +256,35 @@ impl Worker {
         Some(free)
     }
 
-    async fn claim(&self, mut free: Vec<OwnedSemaphorePermit>) -> Next {
-        let wanted = free.len();
-        let config = &self.shared.config;
-        let claim = Claim {
-            worker: self.shared.worker.clone(),
-            tools: Arc::clone(&self.tools),
-            namespace: None,
-            limit: u32::try_from(wanted).unwrap_or(CLAIM_MAX),
-            lease_ms: config.lease_ms,
-            limits: Arc::clone(&config.limits),
-        };
-        let asked = Instant::now();
-        let Claimed { tasks, next_due } =
-            match self.shared.writer.submit(Request::Claim(claim)).await {
-                Ok(Answer::Claimed(claimed)) => claimed,
-                Ok(other) => unreachable!("a claim is answered as one: {other:?}"),
-                Err(Error::ShutDown) => return Next::WhenToldTo,
-                Err(error) => {
-                    tracing::warn!(%error, "tasks were not claimed");
-                    return Next::Again;
-                }
-            };
-        let claimed = tasks.len();
-        for task in tasks {
+    fn begin(&self, claimed: broker::Claimed, mut free: Vec<OwnedSemaphorePermit>) {
+        for task in claimed.tasks {
             let slot = free
                 .pop()
                 .expect("a claim brings no more than was asked for");
-            let span = self.span(&task, asked);
-            self.start(task, span, slot);
-        }
-        match next_due {
-            _ if claimed == wanted => Next::MoreAtOnce,
-            Some(at) => Next::Due(at),
-            None => Next::WhenToldTo,
+            let span = self.span(&task, claimed.since, claimed.began);
+            self.begin_one(task, span, slot);
         }
     }
 
     /// An attempt has its whole time, however long the claim's answer took: but no more than the grace
-    /// longer than the store gives it, after which it is ended on the worker's behalf.
-    fn span(&self, task: &Task, asked: Instant) -> Span {
+    /// longer than its broker gives it, after which it is ended on the worker's behalf.
+    fn span(&self, task: &Task, since: Instant, began: Instant) -> Span {
         let whole = Duration::from_millis(task.spec.timeout_ms);
-        let config = &self.shared.config;
-        let overdue_at = task.deadline().map(|at| at.plus(config.grace));
-        let left = overdue_at.map_or(whole, |at| at.since(self.store.now()));
-        Span::new(Instant::now() + whole.min(left), asked, config.lease())
+        let config = &self.parts.config;
+        let overdue_at = began + whole + config.grace;
+        let deadline = overdue_at.min(Instant::now() + whole);
+        Span::new(deadline, since, config.lease())
     }
 
-    fn start(&self, task: Task, span: Span, slot: OwnedSemaphorePermit) {
-        let running = self.shared.running.enter(&task);
-        let (shared, spawner) = (Arc::clone(&self.shared), &self.shared.spawner);
+    fn begin_one(&self, task: Task, span: Span, slot: OwnedSemaphorePermit) {
+        let running = self.parts.running.enter(&task);
+        let (parts, spawner) = (Arc::clone(&self.parts), &self.parts.spawner);
         spawner.spawn(async move {
             let identity = task.identity();
             let key = (identity.namespace.clone(), identity.id.clone());
             let attempt = task.attempt;
-            executor::execute(Arc::clone(&shared), task, span, running).await;
-            shared.running.leave(&key, attempt);
+            executor::execute(Arc::clone(&parts), task, span, running).await;
+            parts.running.leave(&key, attempt);
             drop(slot);
         });
     }
@@ -442,110 +302,16 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    fn new(deadline: Instant, asked: Instant, lease: Duration) -> Self {
+    fn new(deadline: Instant, since: Instant, lease: Duration) -> Self {
         Self {
             deadline,
-            renew_at: asked + lease / 3,
-            give_up_at: asked + lease * 5 / 6,
+            renew_at: since + lease / 3,
+            give_up_at: since + lease * 5 / 6,
         }
     }
 
     /// The lease began anew when its renewal was asked for, or later.
     pub(crate) fn renewed(self, asked: Instant, lease: Duration) -> Self {
         Self::new(self.deadline, asked, lease)
-    }
-}
-
-/// When to claim next.
-enum Next {
-    /// As soon as a slot is free: there may be more.
-    MoreAtOnce,
-    /// Then, or when something changes.
-    Due(Timestamp),
-    /// Soon: the store did not answer.
-    Again,
-    /// When something changes.
-    WhenToldTo,
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use sidestream_core::{Event, NewTask, ReportNumber, lifecycle};
-
-    use super::*;
-
-    fn entry(task: &Task, seq: u64, kind: EventKind) -> LogEntry {
-        LogEntry {
-            task: Arc::clone(task.identity()),
-            event: Event {
-                seq: Seq(seq),
-                at: Timestamp::from_ms(0),
-                report: ReportNumber::NONE,
-                kind,
-            },
-        }
-    }
-
-    /// A task that attempt 1 has been given, by event 2 of the log.
-    fn claimed() -> Task {
-        let (namespace, id) = (Namespace::default(), TaskId::new("t").expect("a fit id"));
-        let spec = NewTask::new("tool").into_spec(namespace.clone(), id, Default::default());
-        let dispatched = EventKind::Dispatched(Arc::new(spec.expect("a fit task")));
-        let started = EventKind::Started {
-            attempt: Attempt(1),
-            worker: WorkerId::new("w").expect("a fit id"),
-            is_resumed: false,
-        };
-        let mut task = None;
-        for (seq, kind) in [(1, dispatched), (2, started)] {
-            let (seq, at) = (Seq(seq), Timestamp::from_ms(0));
-            let report = ReportNumber::NONE;
-            let event = Event {
-                seq,
-                at,
-                report,
-                kind,
-            };
-            lifecycle::apply(&mut task, &namespace, &event);
-        }
-        task.expect("it was dispatched")
-    }
-
-    fn is_told(running: &Running) -> bool {
-        running.stop_token().is_cancelled()
-    }
-
-    /// R3: a cancellation that comes between a claim's commit and its answer is not lost.
-    #[test]
-    fn a_task_cancelled_while_its_claim_is_answered_is_told_at_once() {
-        let (attempts, task) = (RunningTasks::default(), claimed());
-        let claiming = attempts.begin_claim();
-        attempts.observe(&[entry(&task, 3, EventKind::Cancelled)], true);
-        assert!(is_told(&attempts.enter(&task)));
-        drop(claiming);
-        attempts.leave(&(Namespace::default(), task.id().clone()), Attempt(1));
-
-        // What was cancelled before it was claimed has been retried since.
-        let claiming = attempts.begin_claim();
-        attempts.observe(&[entry(&task, 1, EventKind::Cancelled)], true);
-        let running = attempts.enter(&task);
-        drop(claiming);
-        assert!(!is_told(&running));
-        attempts.observe(&[entry(&task, 3, EventKind::Cancelled)], true);
-        assert!(is_told(&running));
-    }
-
-    /// R1: an attempt whose task this process is given again has lost it.
-    #[test]
-    fn an_earlier_attempt_is_told_when_a_later_begins() {
-        let (attempts, mut task) = (RunningTasks::default(), claimed());
-        let earlier = attempts.enter(&task);
-        task.attempt = Attempt(2);
-        let later = attempts.enter(&task);
-        assert!(is_told(&earlier) && !is_told(&later));
-        attempts.leave(&(Namespace::default(), task.id().clone()), Attempt(1));
-        assert_eq!(attempts.len(), 1);
     }
 }

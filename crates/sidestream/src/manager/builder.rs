@@ -12,12 +12,14 @@ use crate::error::Error;
 use crate::manager::callbacks::{Callbacks, Ended};
 use crate::manager::config::{Config, check, limits};
 use crate::manager::{Inner, LOCAL_WORKER, TaskManager, stats};
-use crate::store::Store;
+use crate::store::{Claim, Store};
 use crate::stream::Source;
 use crate::stream::ring::Ring;
 use crate::stream::tail::{Observer, Tail};
 use crate::worker::handler::Tool;
-use crate::worker::{RunningTasks, Spawner};
+use crate::worker::local::LocalBroker;
+use crate::worker::running::RunningTasks;
+use crate::worker::{Parts, Spawner, Worker, WorkerConfig};
 use crate::writer::Writer;
 
 /// What a manager is made of. See [`TaskManager::builder`].
@@ -135,9 +137,33 @@ impl Builder {
         let instance = chance.next();
         let worker = WorkerId::new(format!("{LOCAL_WORKER}{instance:016x}"))?;
         let limits = Arc::new(limits(&config, &tools));
+        let claim = Claim {
+            worker: worker.clone(),
+            tools: tools.keys().cloned().collect(),
+            namespace: None,
+            limit: 0,
+            lease_ms: config.lease_ms,
+            limits: Arc::clone(&limits),
+        };
+        let broker = LocalBroker::new(Arc::clone(&store), writer.clone(), claim, &running);
+        let handlers = tools
+            .iter()
+            .map(|(name, tool)| (name.clone(), Arc::clone(&tool.handler)));
+        let worker = Worker::new(Parts {
+            worker,
+            log: head.epoch,
+            config: WorkerConfig {
+                concurrency: config.concurrency,
+                lease_ms: config.lease_ms,
+                grace: config.grace,
+            },
+            tools: handlers.collect(),
+            broker: Arc::new(broker),
+            running,
+            chance: Arc::clone(&chance),
+            spawner: spawner.clone(),
+        });
         let inner = Inner {
-            stop_work: CancellationToken::new(),
-            claims_no_more: CancellationToken::new(),
             source: Source {
                 store,
                 ring,
@@ -151,10 +177,9 @@ impl Builder {
             config,
             chance,
             spawner,
-            running,
             stats,
         };
-        inner.start(tail, head.epoch).await?;
+        inner.start(tail).await?;
         Ok(TaskManager {
             inner: Arc::new(inner),
             namespace: Namespace::default(),

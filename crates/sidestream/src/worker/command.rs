@@ -27,6 +27,10 @@ impl Tool {
 }
 
 impl Handler for CommandHandler {
+    fn starts_programs(&self) -> bool {
+        true
+    }
+
     fn call(&self, context: Context) -> BoxFuture<'static, Outcome> {
         let program = self.0.clone();
         Box::pin(async move {

@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use sidestream_core::task::check_payload;
-use sidestream_core::{Command, ReportNumber, Task, TaskError};
+use sidestream_core::{Command, Rejection, ReportNumber, Status, Task, TaskError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::chance;
 use crate::error::Error;
-use crate::store::Request;
 use crate::worker::handler::{Context, Emitted, Handler, HandlerError, Outcome};
-use crate::worker::{Reason, Running, Shared, Span};
+use crate::worker::running::{Reason, Running};
+use crate::worker::{Parts, Span};
 
 /// So many outputs of one attempt wait for the log before its handler does.
 const OUTPUTS_WAITING_MAX: usize = 256;
@@ -54,7 +54,7 @@ impl Reports {
 
 /// One attempt, and what runs for it.
 struct Execution {
-    shared: Arc<Shared>,
+    parts: Arc<Parts>,
     task: Arc<Task>,
     running: Running,
     deadline: Instant,
@@ -65,19 +65,14 @@ struct Execution {
 }
 
 /// Runs a claimed task to the end of its attempt, and reports it.
-pub(crate) async fn execute(shared: Arc<Shared>, task: Task, span: Span, running: Running) {
-    let (execution, mut handling) = Execution::start(shared, Arc::new(task), span, running);
+pub(crate) async fn execute(parts: Arc<Parts>, task: Task, span: Span, running: Running) {
+    let (execution, mut handling) = Execution::start(parts, Arc::new(task), span, running);
     let ending = execution.wait_for_end(&mut handling).await;
     execution.finish(ending, handling).await;
 }
 
 impl Execution {
-    fn start(
-        shared: Arc<Shared>,
-        task: Arc<Task>,
-        span: Span,
-        running: Running,
-    ) -> (Self, Handling) {
+    fn start(parts: Arc<Parts>, task: Arc<Task>, span: Span, running: Running) -> (Self, Handling) {
         let now = Instant::now();
         // The claim's answer came too late.
         if now >= span.give_up_at {
@@ -88,34 +83,29 @@ impl Execution {
         let (outputs, emitted) = mpsc::channel(OUTPUTS_WAITING_MAX);
         let context = Context::new(
             Arc::clone(&task),
-            shared.log.clone(),
+            parts.log.clone(),
             span.deadline,
             running.stop_token().clone(),
             outputs.clone(),
         );
-        let renew = renew(
-            Arc::clone(&shared),
-            Arc::clone(&task),
-            running.clone(),
-            span,
-        );
+        let renew = renew(Arc::clone(&parts), Arc::clone(&task), running.clone(), span);
         let reports = Arc::<Reports>::default();
         let write = write_outputs(
-            Arc::clone(&shared),
+            Arc::clone(&parts),
             Arc::clone(&task),
             running.clone(),
             Arc::clone(&reports),
             emitted,
         );
-        let handle = call(shared.handler_of(&task), context);
-        let handling = shared.spawner.spawn(handle);
+        let handle = call(parts.handler_of(&task), context);
+        let handling = parts.spawner.spawn(handle);
         let execution = Self {
             deadline: span.deadline,
             reports,
             outputs,
-            renewing: shared.spawner.spawn(renew),
-            writing: shared.spawner.spawn(write),
-            shared,
+            renewing: parts.spawner.spawn(renew),
+            writing: parts.spawner.spawn(write),
+            parts,
             task,
             running,
         };
@@ -162,7 +152,7 @@ impl Execution {
         let command = Command::TimeOut {
             attempt: self.task.attempt,
             report: ReportNumber::NONE,
-            jitter: chance::jitter(&*self.shared.chance),
+            jitter: chance::jitter(&*self.parts.chance),
         };
         if self.task.retry_count < self.task.spec.retry.max_retries {
             tokio::join!(self.stop(handling), self.write_rest());
@@ -189,7 +179,7 @@ impl Execution {
     /// The handler has been told to stop: gives it the grace, then drops it. A handler that blocks its
     /// thread cannot be dropped: it loses its slot all the same, and nothing of it is listened to.
     async fn stop(&self, mut handling: Handling) {
-        let grace = self.shared.config.grace;
+        let grace = self.parts.config.grace;
         if tokio::time::timeout(grace, &mut handling).await.is_err() {
             handling.abort();
         }
@@ -217,7 +207,7 @@ impl Execution {
                 report,
                 error,
                 is_retryable,
-                jitter: chance::jitter(&*self.shared.chance),
+                jitter: chance::jitter(&*self.parts.chance),
             },
         }
     }
@@ -225,7 +215,7 @@ impl Execution {
     /// What becomes of an attempt that the process cannot wait for: the retries decide, as they do when
     /// the process is lost.
     fn shut_down(&self) -> Outcome {
-        let (worker, attempt) = (&self.shared.worker, self.task.attempt);
+        let (worker, attempt) = (&self.parts.worker, self.task.attempt);
         let message = format!("worker {worker} was shut down before attempt {attempt} ended");
         Outcome::Failed {
             error: TaskError::new(message),
@@ -235,7 +225,7 @@ impl Execution {
 
     /// What becomes of an attempt of which the worker cannot say that it still holds the task. Sooner than the end of its lease; if it has ended, this is stale.
     fn given_up(&self) -> Outcome {
-        let (worker, attempt) = (&self.shared.worker, self.task.attempt);
+        let (worker, attempt) = (&self.parts.worker, self.task.attempt);
         let message =
             format!("worker {worker} gave up attempt {attempt}: its lease was not confirmed");
         Outcome::Failed {
@@ -247,7 +237,7 @@ impl Execution {
     /// Reports the end of the attempt.
     async fn report(&self, command: Command) {
         let command = self.reports.number(command);
-        let told = tell(&self.shared, &self.task, &self.running, command).await;
+        let told = tell(&self.parts, &self.task, &self.running, command).await;
         let (id, attempt) = (self.task.id(), self.task.attempt);
         match told {
             Err(Some(Error::Rejected(rejection))) => {
@@ -323,40 +313,50 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     text.unwrap_or("no message")
 }
 
-fn request(task: &Task, command: Command) -> Request {
-    Request::Command {
-        namespace: task.identity().namespace.clone(),
-        id: task.id().clone(),
-        command,
-    }
-}
-
 /// Keeps the lease. A worker that cannot renew it, whether the store fails or hangs, stops its handler
 /// before another can have the task.
-async fn renew(shared: Arc<Shared>, task: Arc<Task>, running: Running, mut span: Span) {
+async fn renew(parts: Arc<Parts>, task: Arc<Task>, running: Running, mut span: Span) {
+    let mut doubts = parts.running.doubts();
     loop {
-        tokio::time::sleep_until(span.renew_at).await;
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(span.renew_at) => {}
+            // Asked at once. The sender is gone only with the whole worker.
+            _ = doubts.changed() => {}
+        }
         let asked = Instant::now();
         let command = Command::Renew {
             attempt: task.attempt,
-            lease_ms: shared.config.lease_ms,
+            lease_ms: parts.config.lease_ms,
         };
-        let renewing = shared.writer.submit(request(&task, command));
+        let renewing = parts.broker.report(task.identity(), command);
         match tokio::time::timeout_at(span.give_up_at, renewing).await {
-            Ok(Ok(_)) => span = span.renewed(asked, shared.config.lease()),
-            Ok(Err(Error::Rejected(_))) | Err(_) => return running.take(Reason::Lost),
+            Ok(Ok(())) => span = span.renewed(asked, parts.config.lease()),
+            Ok(Err(Error::Rejected(rejection))) => return running.take(taken_by(&rejection)),
+            Err(_) => return running.take(Reason::Lost),
             Ok(Err(Error::ShutDown)) => return,
             Ok(Err(error)) => {
                 tracing::warn!(task = %task.id(), %error, "the lease was not renewed");
-                span.renew_at = asked + shared.config.lease() / 12;
+                span.renew_at = asked + parts.config.lease() / 12;
             }
         }
     }
 }
 
+/// Why a renewal was refused.
+fn taken_by(rejection: &Rejection) -> Reason {
+    match rejection {
+        Rejection::StaleAttempt {
+            status: Status::Cancelled,
+            ..
+        } => Reason::Cancelled,
+        _ => Reason::Lost,
+    }
+}
+
 /// Writes what the handler emits, as much at a time as has gathered.
 async fn write_outputs(
-    shared: Arc<Shared>,
+    parts: Arc<Parts>,
     task: Arc<Task>,
     running: Running,
     reports: Arc<Reports>,
@@ -377,7 +377,7 @@ async fn write_outputs(
                 report: ReportNumber::NONE,
                 payloads,
             });
-            if let Err(refusal) = tell(&shared, &task, &running, command).await {
+            if let Err(refusal) = tell(&parts, &task, &running, command).await {
                 tracing::debug!(task = %task.id(), ?refusal, "output refused");
                 return running.take(Reason::Lost);
             }
@@ -394,15 +394,15 @@ async fn write_outputs(
 /// # Errors
 /// Why it was refused, or `None` when the attempt was given up before there was an answer.
 async fn tell(
-    shared: &Shared,
+    parts: &Parts,
     task: &Task,
     running: &Running,
     command: Command,
 ) -> Result<(), Option<Error>> {
     let mut wait = REPORT_AGAIN_AFTER;
     loop {
-        match shared.writer.submit(request(task, command.clone())).await {
-            Ok(_) => return Ok(()),
+        match parts.broker.report(task.identity(), command.clone()).await {
+            Ok(()) => return Ok(()),
             Err(error @ (Error::Store(_) | Error::Overloaded { .. })) => {
                 let attempt = task.attempt;
                 tracing::warn!(task = %task.id(), %attempt, %error, "report repeated");

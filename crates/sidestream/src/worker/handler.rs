@@ -145,6 +145,12 @@ pub trait Handler: Send + Sync + 'static {
     /// One attempt. The future is dropped when it goes on after the grace that follows cancellation or
     /// a timeout; whatever it returns by then is discarded.
     fn call(&self, context: Context) -> BoxFuture<'static, Outcome>;
+
+    /// Does it start programs that could outlive this process? Then those that a former process left
+    /// behind are killed before this one begins. `false` unless said otherwise.
+    fn starts_programs(&self) -> bool {
+        false
+    }
 }
 
 /// How an attempt ended.

@@ -103,7 +103,7 @@ impl Program {
 #[derive(Debug, Clone)]
 pub struct Invocation {
     /// Whose processes these are: what [`kill_leftovers`] is later asked to find. Use an id that
-    /// belongs to one data directory.
+    /// belongs to one database.
     pub installation: String,
     /// The task.
     pub task_id: String,

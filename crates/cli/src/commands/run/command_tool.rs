@@ -55,6 +55,10 @@ pub(crate) fn tool_here() -> Tool {
 }
 
 impl Handler for AnyCommand {
+    fn starts_programs(&self) -> bool {
+        true
+    }
+
     fn call(&self, context: Context) -> BoxFuture<'static, Outcome> {
         let program = self.program(&context);
         Box::pin(async move {

@@ -12,20 +12,24 @@ use uuid::Uuid;
 /// The variable that carries the token.
 pub(super) const MARK: &str = "SIDESTREAM_TOKEN";
 
-/// The token of one attempt: the installation's id, a colon and 32 hexadecimal digits.
+/// The token of one attempt that this process runs: the installation's id, who runs it, and 32
+/// hexadecimal digits, with colons between them.
 pub(super) fn token(installation: &str, unique: Uuid) -> String {
-    format!("{installation}:{}", unique.simple())
+    let owner = system::own_name();
+    format!("{installation}:{owner}:{}", unique.simple())
 }
 
-/// Kills what earlier attempts of an installation left behind. Tells how many processes it killed.
+/// Kills what attempts of an installation left behind whose worker's process is gone. Tells how many
+/// processes it killed.
 ///
-/// For the start, before the first attempt: a manager that was itself killed with SIGKILL could not
-/// do this at its end. The caller must be the only one who runs programs for the installation
-/// (`marker_prefix` is [`Invocation::installation`](super::Invocation)), since it cannot tell a
-/// leftover from a program that has just been started. Blocks for some milliseconds, at most some
-/// seconds. On systems other than Linux it finds nothing.
-pub fn kill_leftovers(marker_prefix: &str) -> usize {
-    system::kill_all(&|token| belongs_to(token, marker_prefix))
+/// For the start of a worker: one that was itself killed with SIGKILL could not do this at its end. The
+/// programs of others that work for the same installation
+/// ([`Invocation::installation`](super::Invocation)) on this machine and are still there are left alone.
+/// Blocks for some milliseconds, at most some seconds. On systems other than Linux it finds nothing.
+pub fn kill_leftovers(installation: &str) -> usize {
+    system::kill_all(&|token| {
+        owner_of(token, installation).is_some_and(|owner| !system::may_be_alive(owner))
+    })
 }
 
 /// Kills all processes of one attempt.
@@ -38,12 +42,13 @@ pub(super) fn terminate_outsiders(token: &str, group: rustix::process::Pid) {
     system::terminate_outsiders(token, group);
 }
 
-/// Compares the whole id, so that the installation `a` never kills for `a:b` or `ab`.
-fn belongs_to(token: &str, installation: &str) -> bool {
-    let unique = token
-        .strip_prefix(installation)
-        .and_then(|rest| rest.strip_prefix(':'));
-    unique.is_some_and(|it| it.len() == 32 && it.bytes().all(|byte| byte.is_ascii_hexdigit()))
+/// Who runs the attempt that a token is of, if it is one of the installation. Compares the whole id, so
+/// that the installation `a` never kills for `a:b` or `ab`.
+fn owner_of<'t>(token: &'t str, installation: &str) -> Option<&'t str> {
+    let rest = token.strip_prefix(installation)?.strip_prefix(':')?;
+    let (owner, unique) = rest.split_once(':')?;
+    let is_unique = unique.len() == 32 && unique.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_unique.then_some(owner)
 }
 
 #[cfg(target_os = "linux")]
@@ -74,6 +79,50 @@ mod system {
     /// How often, and for how long each time, to wait for a process that is just being started.
     const START_LOOKS_MAX: usize = 500;
     const START_LOOK: Duration = Duration::from_millis(1);
+
+    /// The names of processes begin with the namespace of their ids: in another container the same id is
+    /// another process, of which we can say nothing.
+    pub(super) fn own_name() -> String {
+        let id = getpid();
+        let namespace = id_namespace().unwrap_or_default();
+        let started = started(id).unwrap_or_default();
+        format!("{namespace}-{}-{started}", id.as_raw_nonzero())
+    }
+
+    /// Is the process of that name still there, as far as can be told? An id is used again, but not with
+    /// the same time of its start.
+    pub(super) fn may_be_alive(name: &str) -> bool {
+        let mut parts = name.split('-');
+        let (Some(namespace), Some(id), Some(since)) = (parts.next(), parts.next(), parts.next())
+        else {
+            return true;
+        };
+        let Some(id) = id.parse().ok().and_then(Pid::from_raw) else {
+            return true;
+        };
+        if id_namespace().as_deref() != Some(namespace) {
+            return true;
+        }
+        started(id).is_some_and(|started| started == since)
+    }
+
+    fn id_namespace() -> Option<String> {
+        let link = fs::read_link("/proc/self/ns/pid").ok()?;
+        let digits = link.to_str()?.chars().filter(char::is_ascii_digit);
+        Some(digits.collect())
+    }
+
+    /// When a process was started, in ticks since the machine was; `None` if it has ended.
+    fn started(id: Pid) -> Option<String> {
+        let stat = String::from_utf8_lossy(&read(id, "stat")?).into_owned();
+        // The name of the program, in parentheses, may hold anything.
+        let (_, fields) = stat.rsplit_once(") ")?;
+        let mut fields = fields.split(' ');
+        let state = fields.next()?;
+        // Dead, but not collected.
+        let has_ended = matches!(state, "Z" | "X" | "x");
+        fields.nth(18).filter(|_| !has_ended).map(Into::into)
+    }
 
     type IsOurs<'a> = &'a dyn Fn(&str) -> bool;
 
@@ -194,6 +243,14 @@ mod system {
     }
 
     pub(super) fn terminate_outsiders(_: &str, _: rustix::process::Pid) {}
+
+    pub(super) fn own_name() -> String {
+        std::process::id().to_string()
+    }
+
+    pub(super) fn may_be_alive(_: &str) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]
@@ -203,11 +260,27 @@ mod tests {
     #[test]
     fn a_token_belongs_to_exactly_one_installation() {
         let token = token("a:b", Uuid::from_u128(7));
-        assert!(belongs_to(&token, "a:b"));
-        assert!(!belongs_to(&token, "a"));
-        assert!(!belongs_to(&token, "a:"));
-        assert!(!belongs_to(&token, ""));
-        assert!(!belongs_to(&token, "a:bc"));
-        assert!(!belongs_to("a:b:short", "a:b"));
+        let own_name = system::own_name();
+        assert_eq!(owner_of(&token, "a:b"), Some(own_name.as_str()));
+        for other in ["a", "a:", "", "a:bc"] {
+            assert_eq!(owner_of(&token, other), None, "{other}");
+        }
+        assert_eq!(owner_of("a:b:1-2-3:short", "a:b"), None);
+    }
+
+    /// Only who is known to be gone has left something behind.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_owner_is_gone_when_no_process_has_its_id_and_start() {
+        let own_name = system::own_name();
+        assert!(system::may_be_alive(&own_name));
+        let (id, _) = own_name.rsplit_once('-').expect("three parts");
+        assert!(
+            !system::may_be_alive(&format!("{id}-1")),
+            "the id was used again"
+        );
+        let elsewhere = own_name.replacen(|c: char| c.is_ascii_digit(), "", 1);
+        assert!(system::may_be_alive(&elsewhere), "in another container");
+        assert!(system::may_be_alive("?"));
     }
 }

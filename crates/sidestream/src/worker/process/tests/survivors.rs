@@ -117,6 +117,20 @@ mod on_linux {
         assert_eq!(kill_leftovers(&installation), 0);
     }
 
+    /// Two workers of one database may share a machine.
+    #[tokio::test]
+    async fn a_neighbours_programs_are_no_leftovers() {
+        let mut witness = Witness::new();
+        let script = witness.shell("echo up >&3; exec sleep 60");
+        let installation = invocation("{}").installation;
+        let mut neighbour = somebody_who_runs(&script, &installation);
+        assert_eq!(witness.line().await, "up");
+        assert_eq!(kill_leftovers(&installation), 0);
+        neighbour.kill().expect("it is killed");
+        neighbour.wait().expect("it is collected");
+        assert!(witness.end().await.is_empty());
+    }
+
     /// Not a test: the process that the test below starts.
     #[test]
     #[ignore = "started by another test"]
