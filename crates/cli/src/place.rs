@@ -72,8 +72,8 @@ impl Place {
     /// # Errors
     /// When there is neither, or somebody else holds the data.
     pub(crate) async fn find(common: &Common, if_missing: IfMissing) -> Result<Self, Failure> {
-        if let Some(url) = common.server.as_ref().filter(|url| !url.is_empty()) {
-            return Ok(Self::Server(client(common, url)?));
+        if let Some(client) = named_server(common)? {
+            return Ok(Self::Server(client));
         }
         let settings = settings(common)?;
         Self::of_directory(common, &settings.data, settings.store, if_missing).await
@@ -89,8 +89,7 @@ impl Place {
         let started = tokio::time::Instant::now();
         loop {
             let is_held = is_held(directory);
-            if is_held && let Some(url) = server_of(directory) {
-                let client = client(common, &url)?;
+            if let Some(client) = announced(common, directory)? {
                 let greeting = tokio::time::timeout(GREETING_TIMEOUT, client.is_healthy());
                 if greeting.await.is_ok_and(|is_healthy| is_healthy) {
                     return Ok(Self::Server(client));
@@ -227,12 +226,30 @@ fn is_held(directory: &Path) -> bool {
 /// A server that serves the same data as one that was lost, under another address: it was started anew.
 /// `None` where the server was named, not found.
 pub(crate) fn moved(common: &Common, lost: &Client) -> Option<Client> {
-    if common.server.as_ref().is_some_and(|url| !url.is_empty()) {
+    if named_server(common).ok()?.is_some() {
         return None;
     }
     let directory = settings(common).ok()?.data;
     let url = server_of(&directory).filter(|url| is_held(&directory) && url != lost.base())?;
     client(common, &url).ok()
+}
+
+/// The server that was named, if one was.
+///
+/// # Errors
+/// When what was named is no address.
+pub(crate) fn named_server(common: &Common) -> Result<Option<Client>, Failure> {
+    let url = common.server.as_ref().filter(|url| !url.is_empty());
+    url.map(|url| client(common, url)).transpose()
+}
+
+/// The server that says that it has a data directory. It may not answer.
+///
+/// # Errors
+/// When what it says is no address.
+pub(crate) fn announced(common: &Common, directory: &Path) -> Result<Option<Client>, Failure> {
+    let url = server_of(directory).filter(|_| is_held(directory));
+    url.map(|url| client(common, &url)).transpose()
 }
 
 /// Where the server of a data directory says it listens. It may be gone.
