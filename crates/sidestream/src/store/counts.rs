@@ -5,7 +5,7 @@ use sidestream_core::{AgentId, Namespace, Spec, Status, ToolName};
 use super::Limits;
 
 /// Whose tasks are counted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Scope {
     /// All tasks of all namespaces.
     All,
@@ -96,4 +96,3 @@ pub(super) fn limits_on(spec: &Spec, limits: &Limits) -> Vec<(Scope, u32, String
     });
     total.into_iter().chain(agent).chain(tool).collect()
 }
-

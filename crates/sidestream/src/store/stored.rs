@@ -75,7 +75,12 @@ impl Queue {
 }
 
 /// What its owner's last report makes of a task.
-pub(super) fn reported(identity: &Arc<TaskIdentity>, record: Arc<Record>, seq: Seq, at: Timestamp) -> Task {
+pub(super) fn reported(
+    identity: &Arc<TaskIdentity>,
+    record: Arc<Record>,
+    seq: Seq,
+    at: Timestamp,
+) -> Task {
     let kind = EventKind::Recorded(record);
     let mut task = None;
     lifecycle::apply(&mut task, &identity.namespace, &Event { seq, at, kind });
