@@ -35,6 +35,7 @@ mod cells;
 mod claim;
 mod connection;
 mod counters;
+mod examine;
 mod failure;
 mod finish;
 mod list;

@@ -32,7 +32,7 @@ const MIGRATIONS: [Migration; 1] = [Migration {
 }];
 
 /// The newest version that this code knows.
-const VERSION: i64 = MIGRATIONS.len() as i64;
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// The oldest server that has all that is used here.
 const SERVER_VERSION_MIN: i64 = 14;
@@ -69,6 +69,29 @@ pub(super) async fn prepare(connection: &Connection, schema: &str, place: &Place
         .await?;
     migrate(connection, schema, place).await?;
     answer(connection.send_plain("COMMIT")).await
+}
+
+/// The version of a database that is ours already, without changing it.
+pub(super) async fn known(connection: &Connection, schema: &str, place: &Place) -> Result<i64> {
+    check_server(connection, place).await?;
+    let applied = applied(connection, schema).await?;
+    check(&applied, place)?;
+    applied.last().map(|last| last.version).ok_or_else(|| {
+        let message = format!("{place} has no tables of Sidestream in the schema {schema}");
+        Failure::Refused(StoreErrorKind::WrongPlace, message)
+    })
+}
+
+/// The names of the indexes that all migrations make, but for those that belong to a key.
+pub(super) fn index_names() -> impl Iterator<Item = &'static str> {
+    let lines = MIGRATIONS
+        .iter()
+        .flat_map(|migration| migration.sql.lines());
+    lines.filter_map(|line| {
+        let line = line.strip_prefix("CREATE ")?;
+        let line = line.strip_prefix("UNIQUE ").unwrap_or(line);
+        line.strip_prefix("INDEX ")?.split_whitespace().next()
+    })
 }
 
 async fn check_server(connection: &Connection, place: &Place) -> Result<()> {
