@@ -210,6 +210,33 @@ async fn shutdown_waits_for_the_grace_then_lets_the_retries_decide() {
     }
 }
 
+/// R7: a handler that blocks its thread cannot be stopped, and no shutdown waits for it for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn shutdown_does_not_wait_for_a_handler_that_blocks_its_thread() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(parking_lot::Mutex::new(released));
+    let blocks = Tool::new("blocks", move |_: Context, (): ()| {
+        let released = Arc::clone(&released);
+        async move {
+            let _ = released.lock().recv();
+            Ok::<_, HandlerError>(())
+        }
+    });
+    let config = Config {
+        grace: Duration::from_millis(20),
+        ..Config::default()
+    };
+    let builder = TaskManager::builder(MemoryStore::new()).tool(blocks);
+    let manager = builder.config(config).start().await.unwrap();
+    let mut stream = manager.stream(StreamOptions::default()).await.unwrap();
+    dispatch(&manager, call("blocks")).await;
+    until(&mut stream, ChunkType::Running).await;
+    let bound = Duration::from_secs(20);
+    let shut_down = tokio::time::timeout(bound, manager.shutdown()).await;
+    drop(release);
+    shut_down.expect("it hangs");
+}
+
 /// Who dispatched before the shutdown hears what came of it, and it is so.
 #[tokio::test(start_paused = true)]
 async fn shutdown_answers_those_who_wait_first() {
