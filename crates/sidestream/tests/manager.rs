@@ -182,6 +182,21 @@ async fn a_suspended_task_holds_no_slot_and_goes_on_when_resumed() {
     assert_eq!(task.result.unwrap().as_str(), "true");
 }
 
+/// A task without arguments has `{}`, which a handler that wants none must not refuse.
+#[tokio::test(start_paused = true)]
+async fn a_handler_without_arguments_runs_a_task_without_arguments() {
+    let manager = manager().await;
+    let without = [NewTask::new("flaky"), NewTask::new("flaky").args(json!({}))];
+    for task in without {
+        let id = dispatch(&manager, task.max_retries(3_u32)).await;
+        let task = manager.wait(&id).await.unwrap();
+        assert_eq!(task.status, Status::Completed, "{:?}", task.error);
+    }
+    let id = dispatch(&manager, NewTask::new("flaky").args(json!({"a": 1}))).await;
+    let error = manager.wait(&id).await.unwrap().error.unwrap();
+    assert!(error.message.contains("args do not fit"), "{error:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unknown_tool_is_refused_by_name() {
     let manager = manager().await;
