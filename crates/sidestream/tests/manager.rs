@@ -9,7 +9,7 @@ use sidestream::clock::RuntimeClock;
 use sidestream::core::{Record, Rejection};
 use sidestream::{
     Backpressure, ChunkStream, ChunkType, Config, Context, Dispatched, Error, Filter, HandlerError,
-    MemoryStore, NewTask, Start, Status, StreamOptions, Task, TaskId, TaskManager, Tool,
+    MemoryStore, NewTask, Retention, Start, Status, StreamOptions, Task, TaskId, TaskManager, Tool,
 };
 
 /// A store whose time is the runtime's, which the tests pause.
@@ -195,6 +195,37 @@ async fn a_handler_without_arguments_runs_a_task_without_arguments() {
     let id = dispatch(&manager, NewTask::new("flaky").args(json!({"a": 1}))).await;
     let error = manager.wait(&id).await.unwrap().error.unwrap();
     assert!(error.message.contains("args do not fit"), "{error:?}");
+}
+
+/// E1: limits that nothing passes, and a cleanup without a pause.
+#[tokio::test(start_paused = true)]
+async fn a_setting_with_which_nothing_could_run_is_refused() {
+    let never = Retention {
+        every: Duration::ZERO,
+        ..Retention::default()
+    };
+    let no_slot = Config {
+        concurrency_per_agent: Some(0),
+        ..Config::default()
+    };
+    let no_pause = Config {
+        retention: never,
+        ..Config::default()
+    };
+    let idle = Tool::new("idle", |_: Context, (): ()| async move {
+        Ok::<_, HandlerError>(())
+    });
+    let builder = || TaskManager::builder(store());
+    for (builder, field) in [
+        (builder().config(no_slot), "concurrencyPerAgent"),
+        (builder().config(no_pause), "retention.every"),
+        (builder().tool(idle.concurrency(0)), "concurrency"),
+    ] {
+        let Err(Error::Invalid(invalid)) = builder.start().await else {
+            panic!("{field} is accepted");
+        };
+        assert_eq!(invalid.field, field, "{invalid}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
