@@ -97,13 +97,33 @@ pub(crate) struct Settings {
     pub(crate) is_enabled: bool,
     pub(crate) manager: Config,
     /// By their names.
-    pub(crate) tools: BTreeMap<String, Tool>,
+    pub(crate) tools: BTreeMap<String, ConfiguredTool>,
     /// Every key with its value, in the order of the guide.
     pub(crate) effective: Vec<Effective>,
     /// The file that was read.
     pub(crate) file: Option<PathBuf>,
     /// What is no fault, but most likely a mistake.
     pub(crate) warnings: Vec<String>,
+}
+
+/// A tool of the file.
+#[derive(Debug, Clone)]
+pub(crate) struct ConfiguredTool {
+    /// As who has its command runs it.
+    pub(crate) tool: Tool,
+    /// Does a server leave it to workers elsewhere?
+    is_remote: bool,
+}
+
+impl ConfiguredTool {
+    /// As a server has it.
+    pub(crate) fn to_serve(&self) -> Tool {
+        let tool = self.tool.clone();
+        if self.is_remote {
+            return tool.left_to_others();
+        }
+        tool
+    }
 }
 
 impl Sources {
@@ -162,7 +182,7 @@ impl Sources {
     fn settings(
         &self,
         effective: Vec<Effective>,
-        tools: BTreeMap<String, Tool>,
+        tools: BTreeMap<String, ConfiguredTool>,
         file: Option<File>,
     ) -> Settings {
         let values = Values(&effective);
@@ -422,8 +442,9 @@ impl Values<'_> {
 }
 
 /// A command tool, as the file says it.
-fn tool(name: &str, entries: &[Entry], file: &Path) -> Result<Tool, Fault> {
+fn tool(name: &str, entries: &[Entry], file: &Path) -> Result<ConfiguredTool, Fault> {
     let mut command = Vec::new();
+    let mut is_remote = false;
     let mut program = Program::new("", [""; 0]);
     program.working_directory = Some(directory_of(file));
     let mut settings = ToolSettings::default();
@@ -436,6 +457,7 @@ fn tool(name: &str, entries: &[Entry], file: &Path) -> Result<Tool, Fault> {
         let size = usize::try_from(number).unwrap_or(usize::MAX);
         match (entry.key.name, entry.value.clone()) {
             ("command", Value::Texts(texts)) => command = texts,
+            ("remote", Value::Flag(flag)) => is_remote = flag,
             ("args", Value::Texts(texts)) => program.flags = templates(name, &texts, entry, file)?,
             ("env", Value::Pairs(pairs)) => program.env = pairs,
             ("env_allow", Value::Texts(texts)) => program.env_allowed = texts,
@@ -452,9 +474,17 @@ fn tool(name: &str, entries: &[Entry], file: &Path) -> Result<Tool, Fault> {
         }
     }
     let mut command = command.into_iter();
-    program.command = command.next().expect("it was accepted");
-    program.arguments = command.collect();
-    Ok(Tool::command(name, program).settings(settings))
+    let tool = match command.next() {
+        Some(first) => {
+            program.command = first;
+            program.arguments = command.collect();
+            Tool::command(name, program)
+        }
+        // Only a remote one is accepted without.
+        None => Tool::remote(name),
+    };
+    let tool = tool.settings(settings);
+    Ok(ConfiguredTool { tool, is_remote })
 }
 
 fn templates(

@@ -56,6 +56,7 @@ pub use keys::{NewKey, Role};
 
 use keys::KeyRing;
 use metrics::Metrics;
+use v1::claims::WaitingClaims;
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,7 @@ struct App {
     store: Arc<dyn Store>,
     keys: KeyRing,
     metrics: Metrics,
+    claims: WaitingClaims,
     /// Cancelled when the server begins to stop: streams end, and it is no longer ready.
     stopping: CancellationToken,
 }
@@ -132,6 +134,7 @@ impl Server {
             store,
             keys,
             metrics: Metrics::default(),
+            claims: WaitingClaims::default(),
             stopping,
         };
         Ok(Self {

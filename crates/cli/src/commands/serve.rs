@@ -13,7 +13,7 @@ use crate::args::Common;
 use crate::commands::run::command_tool;
 use crate::config::flags::SettingFlags;
 use crate::config::keys::find;
-use crate::config::{Settings, Sources};
+use crate::config::{ConfiguredTool, Settings, Sources};
 use crate::console::{Console, Style};
 use crate::exit::{Exit, Failure};
 use crate::place::{self, Announcement};
@@ -68,7 +68,7 @@ async fn start_manager(
     }
     let mut manager = TaskManager::builder_on(Arc::clone(store))
         .config(settings.manager.clone())
-        .tools(settings.tools.values().cloned());
+        .tools(settings.tools.values().map(ConfiguredTool::to_serve));
     if settings.allow_commands {
         manager = manager.tool(command_tool::tool());
     }
