@@ -110,6 +110,18 @@ pub(crate) enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at what can go wrong with a deployment, and say what to do about it.
+    Doctor,
+    /// Copy the data into a new file, also while a server works on it.
+    Backup {
+        /// The file to make.
+        file: PathBuf,
+    },
+    /// Put a copy into a data directory that is empty, as a log of a new name.
+    Restore {
+        /// The copy.
+        file: PathBuf,
+    },
     /// Write a completion script for a shell to the standard output.
     Completions {
         /// The shell.

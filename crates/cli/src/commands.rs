@@ -11,3 +11,6 @@ pub(crate) mod list;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod keys;
+
+pub(crate) mod backup;
+pub(crate) mod doctor;

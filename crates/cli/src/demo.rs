@@ -148,7 +148,7 @@ impl Stored {
         let local = Local {
             store: Arc::new(SqliteStore::open(&directory, SqliteOptions::default())?),
             namespace: Namespace::default(),
-            directory,
+            name: directory.display().to_string(),
         };
         let request = sidestream_client::ListRequest::default();
         let tasks = local.list(&request).await?.tasks;
@@ -182,7 +182,7 @@ impl Stored {
     fn show(&self, screen: &Screen) -> Result<(), Failure> {
         let heading = format!(
             "Shut down, and opened {} again. Stored are {} tasks:",
-            self.local.directory.display(),
+            self.local.name,
             self.tasks.len()
         );
         screen.heading(&heading)?;

@@ -24,7 +24,7 @@ impl Exit {
             Self::TaskNotCompleted,
             1,
             "the task that was waited for failed, timed out or was cancelled; in `demo`: not all ended as they \
-             should have",
+             should have; in `doctor`: something does not work",
         ),
         (
             Self::BadInput,
@@ -121,7 +121,7 @@ impl From<StoreError> for Failure {
                 failure.hint("use that version of sidestream, or a newer one")
             }
             StoreErrorKind::Damaged => {
-                failure.hint("restore a backup, or say another --data DIRECTORY")
+                failure.hint("`sidestream restore` a backup, or say another --data DIRECTORY")
             }
             StoreErrorKind::Full => failure.hint("make room, or say another --data DIRECTORY"),
             _ => failure,

@@ -66,6 +66,9 @@ async fn dispatch(Cli { common, command }: Cli, console: Console) -> Result<Exit
         Command::Delete { ids } => commands::act::delete(&common, &ids, console).await,
         Command::Keys(command) => commands::keys::keys(&common, command, console).await,
         Command::Config(command) => commands::config::config(&common, command, console),
+        Command::Doctor => commands::doctor::doctor(&common, console).await,
+        Command::Backup { file } => commands::backup::backup(&common, file, console).await,
+        Command::Restore { file } => commands::backup::restore(&common, file, console).await,
         Command::Completions { shell } => commands::completions::completions(shell, console),
     }
 }

@@ -40,15 +40,16 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) enum Place {
     Server(Client),
-    Directory(Local),
+    Store(Local),
 }
 
-/// A data directory, opened by us.
+/// The data, opened by us.
 #[derive(Debug, Clone)]
 pub(crate) struct Local {
-    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) namespace: Namespace,
-    pub(crate) directory: PathBuf,
+    /// For people.
+    pub(crate) name: String,
 }
 
 /// May a data directory be made that is not there?
@@ -71,8 +72,8 @@ impl Place {
     /// # Errors
     /// When there is neither, or somebody else holds the data.
     pub(crate) async fn find(common: &Common, if_missing: IfMissing) -> Result<Self, Failure> {
-        if let Some(url) = common.server.as_ref().filter(|url| !url.is_empty()) {
-            return Ok(Self::Server(client(common, url)?));
+        if let Some(client) = named_server(common)? {
+            return Ok(Self::Server(client));
         }
         let settings = settings(common)?;
         Self::of_directory(common, &settings.data, settings.store, if_missing).await
@@ -88,8 +89,7 @@ impl Place {
         let started = tokio::time::Instant::now();
         loop {
             let is_held = is_held(directory);
-            if is_held && let Some(url) = server_of(directory) {
-                let client = client(common, &url)?;
+            if let Some(client) = announced(common, directory)? {
                 let greeting = tokio::time::timeout(GREETING_TIMEOUT, client.is_healthy());
                 if greeting.await.is_ok_and(|is_healthy| is_healthy) {
                     return Ok(Self::Server(client));
@@ -101,10 +101,10 @@ impl Place {
             }
             match SqliteStore::open(directory, options.clone()) {
                 Ok(store) => {
-                    return Ok(Self::Directory(Local {
+                    return Ok(Self::Store(Local {
                         store: Arc::new(store),
                         namespace: namespace(common)?,
-                        directory: directory.to_owned(),
+                        name: directory.display().to_string(),
                     }));
                 }
                 Err(error) if is_worth_waiting(&error) && started.elapsed() < PATIENCE => {}
@@ -226,12 +226,30 @@ fn is_held(directory: &Path) -> bool {
 /// A server that serves the same data as one that was lost, under another address: it was started anew.
 /// `None` where the server was named, not found.
 pub(crate) fn moved(common: &Common, lost: &Client) -> Option<Client> {
-    if common.server.as_ref().is_some_and(|url| !url.is_empty()) {
+    if named_server(common).ok()?.is_some() {
         return None;
     }
     let directory = settings(common).ok()?.data;
     let url = server_of(&directory).filter(|url| is_held(&directory) && url != lost.base())?;
     client(common, &url).ok()
+}
+
+/// The server that was named, if one was.
+///
+/// # Errors
+/// When what was named is no address.
+pub(crate) fn named_server(common: &Common) -> Result<Option<Client>, Failure> {
+    let url = common.server.as_ref().filter(|url| !url.is_empty());
+    url.map(|url| client(common, url)).transpose()
+}
+
+/// The server that says that it has a data directory. It may not answer.
+///
+/// # Errors
+/// When what it says is no address.
+pub(crate) fn announced(common: &Common, directory: &Path) -> Result<Option<Client>, Failure> {
+    let url = server_of(directory).filter(|_| is_held(directory));
+    url.map(|url| client(common, &url)).transpose()
 }
 
 /// Where the server of a data directory says it listens. It may be gone.
@@ -245,7 +263,7 @@ impl Place {
     pub(crate) async fn get(&self, id: &TaskId) -> Result<TaskRecord, Failure> {
         let found = match self {
             Self::Server(client) => client.get(id).await?,
-            Self::Directory(local) => {
+            Self::Store(local) => {
                 let task = local.store.get(&local.namespace, id).await?;
                 task.as_ref().map(TaskRecord::from)
             }
@@ -256,21 +274,21 @@ impl Place {
     pub(crate) async fn list(&self, list: &ListRequest) -> Result<Page, Failure> {
         match self {
             Self::Server(client) => Ok(client.list(list).await?),
-            Self::Directory(local) => local.list(list).await,
+            Self::Store(local) => local.list(list).await,
         }
     }
 
     pub(crate) async fn cancel(&self, id: &TaskId) -> Result<TaskRecord, Failure> {
         match self {
             Self::Server(client) => Ok(client.cancel(id).await?),
-            Self::Directory(local) => local.command(id, Command::Cancel).await,
+            Self::Store(local) => local.command(id, Command::Cancel).await,
         }
     }
 
     pub(crate) async fn resume(&self, id: &TaskId, data: &Json) -> Result<TaskRecord, Failure> {
         match self {
             Self::Server(client) => Ok(client.resume(id, data).await?),
-            Self::Directory(local) => {
+            Self::Store(local) => {
                 let data = data.clone();
                 local.command(id, Command::Resume { data }).await
             }
@@ -280,14 +298,14 @@ impl Place {
     pub(crate) async fn retry(&self, id: &TaskId) -> Result<TaskRecord, Failure> {
         match self {
             Self::Server(client) => Ok(client.retry(id).await?),
-            Self::Directory(local) => local.command(id, Command::Retry).await,
+            Self::Store(local) => local.command(id, Command::Retry).await,
         }
     }
 
     pub(crate) async fn delete(&self, id: &TaskId) -> Result<(), Failure> {
         match self {
             Self::Server(client) => Ok(client.delete(id).await?),
-            Self::Directory(local) => {
+            Self::Store(local) => {
                 let (namespace, id) = (local.namespace.clone(), id.clone());
                 local
                     .commit(Request::Delete { namespace, id })
@@ -306,14 +324,14 @@ impl Place {
     ) -> Result<ApiKey, Failure> {
         match self {
             Self::Server(client) => Ok(client.add_key(name, role, namespace).await?),
-            Self::Directory(local) => local.add_key(name, role).await,
+            Self::Store(local) => local.add_key(name, role).await,
         }
     }
 
     pub(crate) async fn keys(&self) -> Result<Vec<ApiKey>, Failure> {
         match self {
             Self::Server(client) => Ok(client.keys().await?),
-            Self::Directory(local) => {
+            Self::Store(local) => {
                 let keys = local.store.keys().await?;
                 Ok(keys.into_iter().map(shown_key).collect())
             }
@@ -327,7 +345,7 @@ impl Place {
                 Err(ClientError::NotFound(_)) => Err(unknown()),
                 revoked => Ok(revoked?),
             },
-            Self::Directory(local) => {
+            Self::Store(local) => {
                 let keys = local.store.keys().await?;
                 if !keys.iter().any(|key| key.id == id) {
                     return Err(unknown());

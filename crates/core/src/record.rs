@@ -123,9 +123,15 @@ impl Record {
                 PAYLOAD_BYTES_MAX,
             ));
         }
-        let map: Map<String, Value> = document
-            .parse()
-            .map_err(|_| Invalid::new("record", "is not an object"))?;
+        let map: Map<String, Value> = document.parse().map_err(|_| {
+            Invalid::new(
+                "record",
+                match document.is_object() {
+                    true => "holds a number larger than 1.8e308, or is nested more than 127 deep",
+                    false => "is not an object",
+                },
+            )
+        })?;
         let fields = Fields::read(&map)?;
         Ok(Self { document, fields })
     }
@@ -353,4 +359,23 @@ fn lenient_text(text: &str) -> Option<Timestamp> {
         .to_zoned(jiff::tz::TimeZone::UTC)
         .ok()?;
     Some(Timestamp::from_ms(at.timestamp().as_millisecond()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_that_cannot_be_read_is_told_why() {
+        let problem = |text: &str| {
+            let document = Json::from_text(text).expect("it is JSON");
+            Record::from_document(document)
+                .expect_err("it is no record")
+                .to_string()
+        };
+        assert!(problem("[]").contains("is not an object"));
+        assert!(problem(r#"{"id":"a","metadata":1e400}"#).contains("1.8e308"));
+        let deep = format!(r#"{{"metadata":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
+        assert!(problem(&deep).contains("127 deep"));
+    }
 }

@@ -106,17 +106,61 @@ pub struct Server {
     app: Arc<App>,
 }
 
+/// An address that a server has taken, before anything runs behind it.
+#[derive(Debug)]
+#[must_use = "nothing is served yet"]
+pub struct Reserved {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    config: ServerConfig,
+    store: Arc<dyn Store>,
+    keys: KeyRing,
+    stopping: CancellationToken,
+}
+
+impl Reserved {
+    /// The server at this address. Without a manager background tasks are disabled: nothing is listed,
+    /// and streams stay empty.
+    pub fn with(self, manager: Option<TaskManager>) -> Server {
+        let app = App {
+            config: self.config,
+            manager,
+            store: self.store,
+            keys: self.keys,
+            metrics: Metrics::default(),
+            claims: WaitingClaims::default(),
+            stopping: self.stopping,
+        };
+        Server {
+            listener: self.listener,
+            local_addr: self.local_addr,
+            app: Arc::new(app),
+        }
+    }
+}
+
 impl Server {
-    /// Takes the address. Without a manager background tasks are disabled: nothing is listed, and
-    /// streams stay empty. The store is where the API keys are.
+    /// Takes the address, and serves this manager there: [`Server::reserve`], then [`Reserved::with`].
     ///
     /// # Errors
-    /// When the address cannot be taken, or is no loopback address while there is no API key.
+    /// As [`Server::reserve`].
     pub async fn bind(
         config: ServerConfig,
         manager: Option<TaskManager>,
         store: Arc<dyn Store>,
     ) -> Result<Self, BindError> {
+        Ok(Self::reserve(config, store).await?.with(manager))
+    }
+
+    /// Takes the address. For those who start a manager, which runs tasks at once, only when nothing can
+    /// keep the server from starting. The store is where the API keys are. Who connects meanwhile waits.
+    ///
+    /// # Errors
+    /// When the address cannot be taken, or is no loopback address while there is no API key.
+    pub async fn reserve(
+        config: ServerConfig,
+        store: Arc<dyn Store>,
+    ) -> Result<Reserved, BindError> {
         let listen = config.listen;
         let stopping = CancellationToken::new();
         let is_loopback = listen.ip().is_loopback();
@@ -128,19 +172,13 @@ impl Server {
         let listener = listener.map_err(|source| BindError::Listen { listen, source })?;
         let local_addr = listener.local_addr();
         let local_addr = local_addr.map_err(|source| BindError::Listen { listen, source })?;
-        let app = App {
-            config,
-            manager,
-            store,
-            keys,
-            metrics: Metrics::default(),
-            claims: WaitingClaims::default(),
-            stopping,
-        };
-        Ok(Self {
+        Ok(Reserved {
             listener,
             local_addr,
-            app: Arc::new(app),
+            config,
+            store,
+            keys,
+            stopping,
         })
     }
 

@@ -184,9 +184,10 @@ impl From<StoreError> for Problem {
             StoreErrorKind::Locked
             | StoreErrorKind::Unavailable
             | StoreErrorKind::OutcomeUnknown => Kind::Unavailable,
-            StoreErrorKind::NewerVersion | StoreErrorKind::Damaged | StoreErrorKind::Bug => {
-                Kind::Bug
-            }
+            StoreErrorKind::NewerVersion
+            | StoreErrorKind::Damaged
+            | StoreErrorKind::WrongPlace
+            | StoreErrorKind::Bug => Kind::Bug,
         };
         tracing::error!(%error, kind = ?error.kind(), "the store could not do it");
         Self::new(kind, error.to_string())

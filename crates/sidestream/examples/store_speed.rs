@@ -254,18 +254,31 @@ async fn lists(store: &SqliteStore, stored: usize) {
     for (name, query) in &queries {
         measure(&format!("list: {name}"), 500, || store.list(query)).await;
     }
+    gets(store, stored).await;
     let task = &page.tasks[0];
-    let identity = task.identity();
-    measure("get", 5_000, || {
-        store.get(&identity.namespace, &identity.id)
-    })
-    .await;
     let of_task = LogQuery {
         after: Seq(0),
         limit: 1_000,
         task: Some((Namespace::default(), task.id().clone())),
     };
     measure("log: of a task", 1_000, || store.log(&of_task)).await;
+}
+
+/// Gets tasks from all over the table, each once.
+async fn gets(store: &SqliteStore, stored: usize) {
+    let mut ids = Vec::new();
+    for part in 0..100 {
+        let mut query = ListQuery::new(Namespace::default(), 50);
+        query.start = PageStart::Offset(stored / 100 * part);
+        let page = store.list(&query).await.unwrap();
+        ids.extend(page.tasks.iter().map(|task| task.id().clone()));
+    }
+    let mut next = ids.iter().cycle();
+    let namespace = Namespace::default();
+    measure("get", ids.len(), || {
+        store.get(&namespace, next.next().unwrap())
+    })
+    .await;
 }
 
 async fn logs(store: &SqliteStore) {

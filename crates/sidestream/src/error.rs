@@ -46,6 +46,8 @@ pub enum StoreErrorKind {
     NewerVersion,
     /// What is stored cannot be read: restore a backup.
     Damaged,
+    /// There is nothing where a store should be, or something where none should be: name another place.
+    WrongPlace,
     /// There is no room left, or the place cannot be written: make room.
     Full,
     /// It did not work this time: repeat it.

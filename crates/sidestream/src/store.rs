@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use crate::error::StoreError;
 
 pub mod conformance;
+pub mod finding;
 pub mod memory;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

@@ -359,7 +359,7 @@ impl Reader {
     /// One step of the story: what comes next, perhaps nothing yet; `None` at the end.
     async fn read_on(&mut self) -> Step {
         match self.phase.clone() {
-            Phase::Opening => unreachable!("opened before it is read"),
+            Phase::Opening => Ok(Some(self.open().await?)),
             Phase::Snapshot { at, pins, shown } => self.show_snapshot(at, &pins, shown).await,
             Phase::News(place) => match self.watcher.read(place.seq, BATCH) {
                 Found::Behind => self.read_log(place).await,

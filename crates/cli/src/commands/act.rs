@@ -107,7 +107,7 @@ fn refused(failure: Failure, console: Console) -> Result<Exit, Failure> {
 }
 
 fn warn_that_nothing_runs(place: &Place, exit: Exit, console: Console) {
-    if matches!(place, Place::Directory(_)) && exit == Exit::Done {
+    if matches!(place, Place::Store(_)) && exit == Exit::Done {
         let note = "no server runs: the task goes on when `sidestream serve` does";
         console.note(&console.paint_error(Style::Yellow, note));
     }

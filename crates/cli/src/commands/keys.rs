@@ -25,7 +25,7 @@ pub(crate) async fn keys(
                     };
                     Place::find(&common, IfMissing::Create).await?
                 }
-                Place::Directory(_) => place,
+                Place::Store(_) => place,
             };
             let key = asked.add_key(&name, &role, namespace).await?;
             show_added(&key, console)?;

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::pin::pin;
-use std::sync::Arc;
 
 use sidestream::core::wire::TaskRecord;
 use sidestream::{
-    ChunkType, Dispatched, Filter, Json, NewTask, SnapshotKind, Status, Store, StreamOptions,
-    TaskId, TaskManager, Tool,
+    ChunkType, Dispatched, Filter, Json, NewTask, SnapshotKind, Status, StreamOptions, TaskId,
+    TaskManager, Tool,
 };
 use sidestream_client::{Client, Dispatched as Sent, Item, StreamRequest};
 
@@ -28,7 +27,7 @@ pub(crate) async fn run(common: &Common, args: RunArgs, console: Console) -> Res
     let task = new_task(args)?;
     match Place::find(common, IfMissing::Create).await? {
         Place::Server(client) => send(common, &client, &task, is_followed, console).await,
-        Place::Directory(local) => run_here(common, local, task, console).await,
+        Place::Store(local) => run_here(common, local, task, console).await,
     }
 }
 
@@ -225,8 +224,7 @@ async fn run_here(
     } else {
         named(&settings.tools, &task.tool_name)?
     };
-    let store: Arc<dyn Store> = local.store;
-    let manager = TaskManager::builder_on(store)
+    let manager = TaskManager::builder_on(local.store)
         .config(settings.manager)
         .tool(tool);
     let manager = manager.start().await?.in_namespace(local.namespace);

@@ -34,9 +34,11 @@ pub(crate) async fn serve(
 
     let store = place::open_to_serve(&settings.data, settings.store.clone()).await?;
     let store: Arc<dyn Store> = Arc::new(store);
+    // No task is begun unless the server can start.
+    let reserved = Server::reserve(settings.server.clone(), Arc::clone(&store)).await;
+    let reserved = reserved.map_err(cannot_listen)?;
     let manager = start_manager(&settings, &store).await?;
-    let server = Server::bind(settings.server.clone(), manager.clone(), Arc::clone(&store)).await;
-    let server = server.map_err(cannot_listen)?;
+    let server = reserved.with(manager.clone());
     let url = url_of(server.local_addr());
     let announcement = Announcement::make(&settings.data, &url)?;
     let url = console.paint_error(Style::Bold, &url);

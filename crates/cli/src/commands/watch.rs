@@ -27,7 +27,7 @@ pub(crate) async fn watch(
 ) -> Result<Exit, Failure> {
     match Place::find(common, IfMissing::Refuse).await? {
         Place::Server(client) => watch_server(common, &client, &args, console).await,
-        Place::Directory(local) => replay(&local, &args, console).await,
+        Place::Store(local) => replay(&local, &args, console).await,
     }
 }
 
@@ -93,7 +93,7 @@ async fn replay(local: &Local, args: &WatchArgs, console: Console) -> Result<Exi
     let mut lines = Lines::new(console);
     if let Some(id) = &args.id {
         let id = TaskId::new(id.as_str())?;
-        let place = Place::Directory(local.clone());
+        let place = Place::Store(local.clone());
         let task = place.get(&id).await?;
         let after = cursor(args, "0")?;
         local
@@ -105,10 +105,7 @@ async fn replay(local: &Local, args: &WatchArgs, console: Console) -> Result<Exi
         return Ok(exit_of(Some(&task)));
     }
     if args.after.is_none() {
-        let message = format!(
-            "no server runs on the data directory {}",
-            local.directory.display()
-        );
+        let message = format!("no server runs on the data directory {}", local.name);
         return Err(Failure::unreachable(message).hint(
             "`sidestream serve` starts one; --after 0 shows what has happened, `sidestream watch ID` a \
              task's story",

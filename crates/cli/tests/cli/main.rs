@@ -3,6 +3,7 @@
 
 mod binary;
 
+mod care;
 mod config;
 mod demo;
 mod keys;

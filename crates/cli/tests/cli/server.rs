@@ -101,6 +101,7 @@ fn an_address_that_is_taken_or_open_to_all_is_refused() {
     let address = taken.local_addr().unwrap().to_string();
     let refused = home.run_to(3, &["serve", "--listen", &address]);
     assert!(refused.stderr.contains("cannot listen on"), "{refused:?}");
+    assert!(!refused.stderr.contains("tasks are run"), "{refused:?}");
     let refused = home.run_to(2, &["serve", "--listen", "0.0.0.0:0"]);
     assert!(
         refused.stderr.contains("no API key protects it"),

@@ -26,10 +26,12 @@ use super::{
 use crate::clock::{Clock, SystemClock};
 use crate::error::{StoreError, StoreErrorKind};
 
+mod backup;
 mod checkpoint;
 mod choice;
 mod claim;
 mod counters;
+mod examine;
 mod failure;
 mod list;
 mod lock;

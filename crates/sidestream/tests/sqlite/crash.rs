@@ -15,10 +15,15 @@ use tokio::task::JoinSet;
 use crate::support::{audit, claim, complete, dispatch_some, open};
 
 const DIRECTORY: &str = "SIDESTREAM_TEST_CRASH_DIRECTORY";
+const ROUND: &str = "SIDESTREAM_TEST_CRASH_ROUND";
 const ROUNDS: u64 = 10;
 
-#[tokio::test]
+/// Runs itself as the process that it kills.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_answered_survives_kill_9() {
+    if let Ok(directory) = std::env::var(DIRECTORY) {
+        return dispatch_until_killed(Path::new(&directory)).await;
+    }
     let directory = TempDir::new().expect("a directory");
     let mut answered = BTreeSet::new();
     for round in 0..ROUNDS {
@@ -54,26 +59,22 @@ async fn what_was_answered_survives_kill_9() {
 fn start_child(directory: &Path, round: u64) -> Child {
     let this = std::env::current_exe().expect("the test has a file");
     Command::new(this)
-        .args(["crash::child", "--exact", "--nocapture", "--ignored"])
+        .args([
+            "crash::what_was_answered_survives_kill_9",
+            "--exact",
+            "--nocapture",
+        ])
         .env(DIRECTORY, directory)
-        .env("SIDESTREAM_TEST_CRASH_ROUND", round.to_string())
+        .env(ROUND, round.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("it starts")
 }
 
-/// Not a test: what the test above starts and kills.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a process for another test to kill"]
-async fn child() {
-    let (Ok(directory), Ok(round)) = (
-        std::env::var(DIRECTORY),
-        std::env::var("SIDESTREAM_TEST_CRASH_ROUND"),
-    ) else {
-        return;
-    };
-    let store = Arc::new(open(Path::new(&directory)).expect("it opens"));
+async fn dispatch_until_killed(directory: &Path) {
+    let round = std::env::var(ROUND).expect("it is set with the directory");
+    let store = Arc::new(open(directory).expect("it opens"));
     let mut working = JoinSet::new();
     working.spawn(work(Arc::clone(&store)));
     for n in 0..100_000 {

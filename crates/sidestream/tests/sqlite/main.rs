@@ -2,7 +2,9 @@
 //! is in `conformance.rs`.
 #![cfg(feature = "sqlite")]
 
+mod backup;
 mod crash;
+mod examine;
 mod open;
 mod room;
 mod rows;

@@ -59,9 +59,14 @@ pub(super) fn create_directory(directory: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// The database of a data directory.
+pub(super) fn file_in(directory: &Path) -> PathBuf {
+    directory.join("sidestream.db")
+}
+
 /// Opens the database of a directory that is locked for us.
 pub(super) fn open(directory: &Path, options: &SqliteOptions) -> Result<Opened, StoreError> {
-    let file = directory.join("sidestream.db");
+    let file = file_in(directory);
     let is_new = !inspect(&file)?;
     let connection = connect(&file, options).map_err(|e| e.at(&file))?;
     // In the mode that keeps the file itself current: its header must say what it is even if we
@@ -136,7 +141,7 @@ fn name_log(connection: &Connection, now: Timestamp) -> Result<(), Failure> {
 
 /// Is there a database already? Refuses one that is not ours, damaged or of a newer version, and
 /// leaves it as it is.
-fn inspect(file: &Path) -> Result<bool, StoreError> {
+pub(super) fn inspect(file: &Path) -> Result<bool, StoreError> {
     let mut header = Vec::new();
     match File::open(file) {
         Ok(opened) => opened.take(100).read_to_end(&mut header),
@@ -185,13 +190,9 @@ fn refuse_newer(file: &Path, version: u32) -> Result<(), StoreError> {
     Err(StoreError::new(StoreErrorKind::NewerVersion, message))
 }
 
-/// Reads a database that was closed properly, as a file that nobody changes: so no file is made beside
-/// it. Returns its version.
+/// Reads a database that was closed properly. Returns its version.
 fn probe_alone(file: &Path) -> Result<u32, Failure> {
-    let connection = Connection::open_with_flags(
-        immutable_uri(file),
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
-    )?;
+    let connection = connect_immutable(file)?;
     let bytes = fs::metadata(file).map_or(0, |metadata| metadata.len());
     if bytes <= CHECKED_BYTES_MAX {
         let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -200,6 +201,26 @@ fn probe_alone(file: &Path) -> Result<u32, Failure> {
         }
     }
     version(&connection)
+}
+
+/// A connection to a database that nobody uses, for a copy of it. Where it was not closed properly, the log
+/// beside it counts.
+pub(super) fn connect_to_copy(file: &Path) -> Result<Connection, Failure> {
+    if beside(file, "-wal").exists() {
+        return Ok(Connection::open_with_flags(
+            file,
+            OpenFlags::SQLITE_OPEN_READ_WRITE,
+        )?);
+    }
+    connect_immutable(file)
+}
+
+/// A database as a file that nobody changes: so no file is made beside it.
+fn connect_immutable(file: &Path) -> Result<Connection, Failure> {
+    Ok(Connection::open_with_flags(
+        immutable_uri(file),
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI,
+    )?)
 }
 
 /// Reads a database that was not closed properly, and changes neither it nor the log beside it.
@@ -229,7 +250,7 @@ fn version(connection: &Connection) -> Result<u32, Failure> {
 }
 
 /// The file with something added to its name.
-fn beside(file: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -306,7 +327,7 @@ pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<bool, Fa
 }
 
 /// A new file is there after a power cut only when its directory is on the disk, too.
-fn sync_directory(directory: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_directory(directory: &Path) -> Result<(), StoreError> {
     #[cfg(unix)]
     File::open(directory)
         .and_then(|directory| directory.sync_all())
