@@ -101,7 +101,7 @@ pub(crate) struct Settings {
     pub(crate) is_enabled: bool,
     pub(crate) manager: Config,
     /// By their names.
-    pub(crate) tools: BTreeMap<String, Tool>,
+    pub(crate) tools: BTreeMap<String, ConfiguredTool>,
     /// Every key with its value, in the order of the guide.
     pub(crate) effective: Vec<Effective>,
     /// The file that was read.
@@ -135,11 +135,12 @@ pub(crate) fn without_password(url: &str) -> String {
     const HIDDEN: &str = "***";
     let (mut shown, mut rest) = (String::new(), url);
     if let Some((scheme, after)) = url.split_once("://") {
-        let authority = after.split(['/', '?']).next().unwrap_or_default();
-        let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-        if let Some((name, _)) = user.split_once(':') {
-            shown = format!("{scheme}://{name}:{HIDDEN}@{host}");
-            rest = &after[authority.len()..];
+        // Whatever is before the last @: rather too much is hidden than too little.
+        if let Some((user, host)) = after.rsplit_once('@')
+            && let Some((name, _)) = user.split_once(':')
+        {
+            shown = format!("{scheme}://{name}:{HIDDEN}@");
+            rest = host;
         }
     }
     // `password=…` in the query, or among the words of the other form.
@@ -154,6 +155,26 @@ pub(crate) fn without_password(url: &str) -> String {
         rest = &after[end..];
     }
     shown + rest
+}
+
+/// A tool of the file.
+#[derive(Debug, Clone)]
+pub(crate) struct ConfiguredTool {
+    /// As who has its command runs it.
+    pub(crate) tool: Tool,
+    /// Does a server leave it to workers elsewhere?
+    is_remote: bool,
+}
+
+impl ConfiguredTool {
+    /// As a server has it.
+    pub(crate) fn to_serve(&self) -> Tool {
+        let tool = self.tool.clone();
+        if self.is_remote {
+            return tool.left_to_others();
+        }
+        tool
+    }
 }
 
 impl Sources {
@@ -212,7 +233,7 @@ impl Sources {
     fn settings(
         &self,
         effective: Vec<Effective>,
-        tools: BTreeMap<String, Tool>,
+        tools: BTreeMap<String, ConfiguredTool>,
         file: Option<File>,
     ) -> Settings {
         let values = Values(&effective);
@@ -487,8 +508,9 @@ impl Values<'_> {
 }
 
 /// A command tool, as the file says it.
-fn tool(name: &str, entries: &[Entry], file: &Path) -> Result<Tool, Fault> {
+fn tool(name: &str, entries: &[Entry], file: &Path) -> Result<ConfiguredTool, Fault> {
     let mut command = Vec::new();
+    let mut is_remote = false;
     let mut program = Program::new("", [""; 0]);
     program.working_directory = Some(directory_of(file));
     let mut settings = ToolSettings::default();
@@ -501,6 +523,7 @@ fn tool(name: &str, entries: &[Entry], file: &Path) -> Result<Tool, Fault> {
         let size = usize::try_from(number).unwrap_or(usize::MAX);
         match (entry.key.name, entry.value.clone()) {
             ("command", Value::Texts(texts)) => command = texts,
+            ("remote", Value::Flag(flag)) => is_remote = flag,
             ("args", Value::Texts(texts)) => program.flags = templates(name, &texts, entry, file)?,
             ("env", Value::Pairs(pairs)) => program.env = pairs,
             ("env_allow", Value::Texts(texts)) => program.env_allowed = texts,
@@ -517,9 +540,17 @@ fn tool(name: &str, entries: &[Entry], file: &Path) -> Result<Tool, Fault> {
         }
     }
     let mut command = command.into_iter();
-    program.command = command.next().expect("it was accepted");
-    program.arguments = command.collect();
-    Ok(Tool::command(name, program).settings(settings))
+    let tool = match command.next() {
+        Some(first) => {
+            program.command = first;
+            program.arguments = command.collect();
+            Tool::command(name, program)
+        }
+        // Only a remote one is accepted without.
+        None => Tool::remote(name),
+    };
+    let tool = tool.settings(settings);
+    Ok(ConfiguredTool { tool, is_remote })
 }
 
 fn templates(

@@ -12,6 +12,8 @@ use crate::record::RecordStatus;
 use crate::task::{Status, Task, TaskError, TaskIdentity};
 use crate::time::Timestamp;
 
+pub mod worker;
+
 /// The type of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChunkType {
@@ -469,6 +471,13 @@ pub struct TaskRecord {
     pub idempotency_key: Option<Arc<str>>,
     /// Its last event.
     pub seq: Seq,
+    /// To its worker alone: what it was last resumed with.
+    #[serde(
+        default,
+        deserialize_with = "worker::given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub resume_data: Option<Json>,
     /// Of a task kept for an owner elsewhere: its document, as the owner gave it (WIRE part 3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Json>,
@@ -511,6 +520,7 @@ impl From<&Task> for TaskRecord {
             worker_id: task.worker_id.clone(),
             idempotency_key: spec.idempotency_key.clone(),
             seq: task.seq,
+            resume_data: None,
             record: task.record.as_ref().map(|kept| kept.document().clone()),
         }
     }

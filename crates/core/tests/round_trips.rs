@@ -5,12 +5,15 @@ mod samples;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use samples::{any_json, any_record, any_spec, any_text, any_time, any_worker, cases};
+use samples::{Life, any_json, any_record, any_spec, any_text, any_time, any_worker, cases};
 use sidestream_core::event::StoredKind;
 use sidestream_core::record::{is_record, should_expire};
 use sidestream_core::task::ERROR_BYTES_MAX;
+use sidestream_core::wire::TaskRecord;
+use sidestream_core::wire::worker::Report;
 use sidestream_core::{
-    Attempt, ChunkType, Cursor, Epoch, EventKind, Filter, Json, Record, Seq, TaskError, Timestamp,
+    Attempt, ChunkType, Command, Cursor, Epoch, EventKind, Filter, Jitter, Json, Record,
+    ReportNumber, RetryPolicy, Seq, TaskError, Timestamp,
 };
 
 fn any_error() -> impl Strategy<Value = TaskError> {
@@ -25,6 +28,73 @@ fn any_error() -> impl Strategy<Value = TaskError> {
 
 fn any_attempt() -> impl Strategy<Value = Attempt> {
     any::<u32>().prop_map(Attempt)
+}
+
+/// Anything that a worker may report.
+fn any_report() -> impl Strategy<Value = Command> {
+    let attempt = (1..=u32::MAX).prop_map(Attempt);
+    let report = any::<u32>().prop_map(ReportNumber);
+    let what = prop_oneof![
+        any::<u64>().prop_map(|lease_ms| Command::Renew {
+            attempt: Attempt(1),
+            lease_ms,
+        }),
+        prop::collection::vec(any_json(), 1..4).prop_map(|payloads| Command::Output {
+            attempt: Attempt(1),
+            report: ReportNumber::NONE,
+            payloads,
+        }),
+        any_json().prop_map(|payload| Command::Suspend {
+            attempt: Attempt(1),
+            report: ReportNumber::NONE,
+            payload,
+        }),
+        prop::option::of(any_json()).prop_map(|result| Command::Complete {
+            attempt: Attempt(1),
+            report: ReportNumber::NONE,
+            result,
+        }),
+        (any_error(), any::<bool>()).prop_map(|(error, is_retryable)| Command::Fail {
+            attempt: Attempt(1),
+            report: ReportNumber::NONE,
+            error,
+            is_retryable,
+            jitter: Jitter(7),
+        }),
+        Just(Command::TimeOut {
+            attempt: Attempt(1),
+            report: ReportNumber::NONE,
+            jitter: Jitter(7),
+        }),
+    ];
+    (what, attempt, report).prop_map(|(mut command, number, report)| {
+        match &mut command {
+            Command::Renew { attempt, .. }
+            | Command::Output { attempt, .. }
+            | Command::Suspend { attempt, .. }
+            | Command::Complete { attempt, .. }
+            | Command::Fail { attempt, .. }
+            | Command::TimeOut { attempt, .. } => *attempt = number,
+            _ => unreachable!("only reports are made"),
+        }
+        command.numbered(report)
+    })
+}
+
+/// What a server reads of what a worker sent.
+fn received(report: &Report) -> Report {
+    fn read<T: serde::de::DeserializeOwned>(json: &str) -> T {
+        serde_json::from_str(json).expect("what is sent can be read")
+    }
+    let json = serde_json::to_string(report).expect("a report is JSON");
+    match report.route() {
+        "renew" => Report::Renew(read(&json)),
+        "output" => Report::Output(read(&json)),
+        "complete" => Report::Complete(read(&json)),
+        "fail" => Report::Fail(read(&json)),
+        "suspend" => Report::Suspend(read(&json)),
+        other => panic!("no route {other}"),
+    }
 }
 
 /// Every kind of event but the dispatch, whose body is its task's row.
@@ -84,6 +154,39 @@ fn any_filter() -> impl Strategy<Value = Filter> {
 
 proptest! {
     #![proptest_config(cases(500))]
+
+    /// What a worker says is what the server hears.
+    #[test]
+    fn a_report(command in any_report()) {
+        let sent = Report::of(&command).expect("it is a report");
+        let heard = received(&sent).into_command(0, Jitter(7)).expect("it is a fit report");
+        prop_assert_eq!(format!("{heard:?}"), format!("{command:?}"));
+    }
+
+    /// A worker elsewhere is given the task that one here would be.
+    #[test]
+    fn a_claimed_task(spec in any_spec(), worker in any_worker(), data in any_json()) {
+        let mut life = Life::default();
+        let claim = || Command::Claim { worker: worker.clone(), lease_ms: 1 };
+        let suspend = Command::Suspend {
+            attempt: Attempt(1),
+            report: ReportNumber::NONE,
+            payload: data.clone(),
+        };
+        let resume = Command::Resume { data };
+        for command in [Command::Dispatch(spec), claim(), suspend, resume, claim()] {
+            life.ask(&command).expect("it is allowed");
+        }
+        let mut task = life.task.expect("it is there");
+        let sent = serde_json::to_string(&TaskRecord::claimed(&task)).expect("it is JSON");
+        let record: TaskRecord = serde_json::from_str(&sent).expect("it can be read");
+        let found = record.into_task().expect("it is a fit task");
+        // What is not its worker's business.
+        task.lease = None;
+        let waits = Arc::make_mut(&mut task.spec);
+        waits.retry = RetryPolicy { max_retries: waits.retry.max_retries, ..RetryPolicy::default() };
+        prop_assert_eq!(found, task);
+    }
 
     /// Times, to the millisecond, from the first to the last that there is.
     #[test]

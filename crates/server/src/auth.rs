@@ -1,7 +1,7 @@
 //! Who asks, in which namespace, and whether the role allows it.
 //!
-//! Every handler says in its signature what it needs: someone who [`Reads`], [`Writes`], [`Reports`] or
-//! [`Administers`]. What it gets speaks for the caller's namespace only, so that no handler can reach another
+//! Every handler says in its signature what it needs: someone who [`Reads`], [`Writes`], [`Works`],
+//! [`Reports`] or [`Administers`]. What it gets speaks for the caller's namespace only, so that no handler can reach another
 //! (E2).
 
 use std::sync::Arc;
@@ -92,6 +92,8 @@ callers! {
     Writes is Write | Admin;
     /// Someone who may report how a task stands.
     Reports is Write | Worker | Admin;
+    /// Someone who may work on tasks.
+    Works is Worker | Admin;
     /// Someone who may manage keys.
     Administers is Admin;
 }

@@ -40,7 +40,7 @@ pub struct ServerLimits {
     /// How long a request may take to be answered: 30 seconds. Streams and `Prefer: wait` have their
     /// own time.
     pub request: Duration,
-    /// The longest `Prefer: wait`: 60 seconds.
+    /// The longest `Prefer: wait`, and the longest that a claim may wait: 60 seconds.
     pub wait: Duration,
     /// How long a client may read nothing while there is something for it: 30 seconds. Then its
     /// connection is closed; a stream resumes where it was. As long, a stream bears that the store cannot be

@@ -56,6 +56,7 @@ pub use keys::{NewKey, Role};
 
 use keys::KeyRing;
 use metrics::Metrics;
+use v1::claims::WaitingClaims;
 
 /// Why a server does not start.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,7 @@ struct App {
     store: Arc<dyn Store>,
     keys: KeyRing,
     metrics: Metrics,
+    claims: WaitingClaims,
     /// Cancelled when the server begins to stop: streams end, and it is no longer ready.
     stopping: CancellationToken,
 }
@@ -126,6 +128,7 @@ impl Reserved {
             store: self.store,
             keys: self.keys,
             metrics: Metrics::default(),
+            claims: WaitingClaims::default(),
             stopping: self.stopping,
         };
         Server {

@@ -34,7 +34,12 @@ pub(crate) async fn bound_time(
         let detail = Invalid::too_long("the query", query_bytes, QUERY_BYTES_MAX);
         return Problem::new(Kind::UriTooLong, detail.to_string()).into_response();
     }
-    let wait = preferred_wait(request.headers(), app.config.limits.wait);
+    let wait_max = app.config.limits.wait;
+    let wait = match request.uri().path() {
+        // How long a claim waits is said in its body.
+        "/v1/claims" => Some(wait_max),
+        _ => preferred_wait(request.headers(), wait_max),
+    };
     let limit = app.config.limits.request + wait.unwrap_or_default();
     let answer = tokio::time::timeout(limit, next.run(request)).await;
     answer.unwrap_or_else(|_| {

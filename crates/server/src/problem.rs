@@ -6,9 +6,11 @@ use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use sidestream::core::{Invalid, Rejection};
-use sidestream::{Error, StoreError, StoreErrorKind};
+use sidestream::core::{Attempt, Invalid, Rejection};
+use sidestream::{Error, Status, StoreError, StoreErrorKind};
 use utoipa::ToSchema;
+
+use crate::openapi::schema::StatusSchema;
 
 /// What kind of thing went wrong: named for what the caller can do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,7 @@ pub(crate) enum Kind {
     MethodNotAllowed,
     RequestTimeout,
     Conflict,
+    StaleAttempt,
     TooLarge,
     UriTooLong,
     UnsupportedMediaType,
@@ -33,7 +36,7 @@ pub(crate) enum Kind {
 impl Kind {
     /// Every kind.
     #[cfg(test)]
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Invalid,
         Self::Unauthorized,
         Self::Forbidden,
@@ -41,6 +44,7 @@ impl Kind {
         Self::MethodNotAllowed,
         Self::RequestTimeout,
         Self::Conflict,
+        Self::StaleAttempt,
         Self::TooLarge,
         Self::UriTooLong,
         Self::UnsupportedMediaType,
@@ -70,6 +74,11 @@ impl Kind {
                 "The request took too long to arrive",
             ),
             Self::Conflict => (S::CONFLICT, "conflict", "The task does not allow this now"),
+            Self::StaleAttempt => (
+                S::CONFLICT,
+                "stale-attempt",
+                "The attempt no longer holds the task",
+            ),
             Self::TooLarge => (S::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
             Self::UriTooLong => (S::URI_TOO_LONG, "uri-too-long", "The URL is too long"),
             Self::UnsupportedMediaType => (
@@ -105,6 +114,8 @@ pub(crate) struct Problem {
     pub(crate) detail: String,
     /// The values that cannot be accepted, if that is what is wrong.
     pub(crate) invalid: Vec<Invalid>,
+    /// How the task stands, and its latest attempt, where a report came too late.
+    pub(crate) standing: Option<(Status, Attempt)>,
 }
 
 impl Problem {
@@ -113,6 +124,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             invalid: Vec::new(),
+            standing: None,
         }
     }
 
@@ -125,9 +137,8 @@ impl Problem {
     pub(crate) fn invalid(invalid: Vec<Invalid>) -> Self {
         let details: Vec<_> = invalid.iter().map(Invalid::to_string).collect();
         Self {
-            kind: Kind::Invalid,
-            detail: details.join("; "),
             invalid,
+            ..Self::new(Kind::Invalid, details.join("; "))
         }
     }
 }
@@ -142,11 +153,18 @@ impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let kind = match rejection {
             Rejection::Invalid(invalid) => return invalid.into(),
+            Rejection::StaleAttempt {
+                current, status, ..
+            } => {
+                return Self {
+                    standing: Some((status, current)),
+                    ..Self::new(Kind::StaleAttempt, rejection.to_string())
+                };
+            }
             Rejection::NotFound(_) => Kind::NotFound,
             Rejection::AtCapacity { .. } => Kind::AtCapacity,
             Rejection::AlreadyExists
             | Rejection::AlreadyEnded(_)
-            | Rejection::StaleAttempt { .. }
             | Rejection::NotSuspended(_)
             | Rejection::NotPending(_)
             | Rejection::NotRetryable(_)
@@ -191,6 +209,7 @@ impl From<Error> for Problem {
 
 /// What is wrong, for programs and for people.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct ProblemDetails {
     /// Names the kind of problem: `urn:sidestream:problem:` and a word.
     r#type: String,
@@ -208,6 +227,14 @@ pub(crate) struct ProblemDetails {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(inline, required = false)]
     errors: Vec<FieldError>,
+    /// Of a report that came too late: how the task stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<StatusSchema>, nullable = false)]
+    task_status: Option<Status>,
+    /// Of a report that came too late: the number of the task's latest attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, nullable = false)]
+    current_attempt: Option<Attempt>,
 }
 
 /// A field or parameter that cannot be accepted.
@@ -233,6 +260,8 @@ impl IntoResponse for Problem {
             detail: self.detail.clone(),
             field: self.invalid.first().map(|invalid| invalid.field.clone()),
             errors: errors.collect(),
+            task_status: self.standing.map(|(status, _)| status),
+            current_attempt: self.standing.map(|(_, attempt)| attempt),
         };
         let mut response = (status, JsonBody(body)).into_response();
         let headers = response.headers_mut();

@@ -20,6 +20,9 @@ pub(crate) mod list;
 mod actions;
 mod records;
 
+pub(crate) mod claims;
+mod reports;
+
 mod completions;
 pub(crate) mod stream;
 
@@ -45,12 +48,18 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<App>> {
         routes!(actions::cancel),
         routes!(actions::resume),
         routes!(actions::retry),
+        routes!(reports::renew),
+        routes!(reports::output),
+        routes!(reports::complete),
+        routes!(reports::fail),
+        routes!(reports::suspend),
         routes!(stream::story),
         routes!(completions::list),
         routes!(completions::acknowledge),
     ];
     let router = OpenApiRouter::default()
         .routes(routes!(dispatch::dispatch, list::list))
+        .routes(routes!(claims::claim))
         .routes(routes!(stream::stream))
         .routes(routes!(keys::add, keys::list))
         .routes(routes!(keys::revoke));

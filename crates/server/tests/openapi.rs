@@ -102,9 +102,52 @@ async fn a_task_is_described_as_it_is_sent() {
         .await;
     records.push(put.expect(200).json()["task"].clone());
 
+    // What only a worker is shown.
+    let id = host.dispatch(json!({"toolName": "afar"})).await["id"].clone();
+    let task = format!("/v1/tasks/{}", id.as_str().unwrap());
+    let claim = json!({"worker": "w", "tools": ["afar"]});
+    for (route, body) in [
+        ("/v1/claims".to_owned(), &claim),
+        (
+            format!("{task}/suspend"),
+            &json!({"attempt": 1, "suspendPayload": 1}),
+        ),
+        (format!("{task}/resume"), &json!({"resumeData": 1})),
+    ] {
+        host.post(route, body.clone()).await.expect(200);
+    }
+    let claimed = host.post("/v1/claims", claim).await.expect(200).json();
+    records.push(claimed["tasks"][0].clone());
+
     let records = records.iter().map(|record| record.as_object().unwrap());
     let sent: BTreeSet<_> = records.flat_map(|record| record.keys().cloned()).collect();
     assert_eq!(sent, described);
+}
+
+/// Each body of a worker's is described with the fields that are taken, and no other.
+#[tokio::test]
+async fn what_a_worker_sends_is_described_as_it_is_taken() {
+    let host = Host::start().await;
+    let document = document(&host).await;
+    for (route, schema) in [
+        ("/v1/claims", "Claim"),
+        ("/v1/tasks/x/renew", "Renewal"),
+        ("/v1/tasks/x/output", "Outputs"),
+        ("/v1/tasks/x/complete", "Completion"),
+        ("/v1/tasks/x/fail", "Failure"),
+        ("/v1/tasks/x/suspend", "Suspension"),
+    ] {
+        let described = document["components"]["schemas"][schema]["properties"].clone();
+        let described: BTreeSet<_> = described.as_object().unwrap().keys().cloned().collect();
+        let refusal = host
+            .post(route, json!({"nonsense": 1}))
+            .await
+            .expect(400)
+            .json();
+        let detail = refusal["detail"].as_str().unwrap();
+        let known = detail.split('`').skip(3).step_by(2).map(ToOwned::to_owned);
+        assert_eq!(known.collect::<BTreeSet<_>>(), described, "{route}");
+    }
 }
 
 /// What a client can send must be described too: each field that is described is taken, and no other.

@@ -28,10 +28,12 @@ use crate::writer::Writer;
 mod builder;
 mod callbacks;
 mod config;
+mod elsewhere;
 mod stats;
 
 pub use builder::Builder;
 pub use config::{Backpressure, Config};
+pub use elsewhere::{WorkerClaim, WorkerClaimed};
 pub use stats::Stats;
 
 /// Every worker inside a process has an id that begins so: of an exclusive store, a former one is

@@ -12,6 +12,7 @@ use sidestream::{
 use sidestream_client::{Client, Dispatched as Sent, Item, StreamRequest};
 
 use crate::args::{Common, RunArgs};
+use crate::config::ConfiguredTool;
 use crate::console::{Console, Style, plain};
 use crate::exit::{Exit, Failure};
 use crate::following::Following;
@@ -231,8 +232,13 @@ async fn run_here(
     Ok(exit_of(ended.as_ref()))
 }
 
-fn named(tools: &BTreeMap<String, Tool>, name: &str) -> Result<Tool, Failure> {
-    tools.get(name).cloned().ok_or_else(|| {
+fn named(tools: &BTreeMap<String, ConfiguredTool>, name: &str) -> Result<Tool, Failure> {
+    let found = tools.get(name).map(|found| found.tool.clone());
+    if found.as_ref().is_some_and(|tool| !tool.can_run()) {
+        let message = format!("no server runs, and {name:?} has no command to be run here");
+        return Err(Failure::bad_input(message));
+    }
+    found.ok_or_else(|| {
         let names: Vec<_> = tools.keys().map(String::as_str).collect();
         let known = match names.as_slice() {
             [] => "no tool is configured".to_owned(),

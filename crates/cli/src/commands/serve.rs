@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::Common;
 use crate::commands::run::command_tool;
 use crate::config::flags::SettingFlags;
-use crate::config::{Settings, Sources, without_password};
+use crate::config::{ConfiguredTool, Settings, Sources, without_password};
 use crate::console::{Console, Style};
 use crate::exit::{Exit, Failure};
 use crate::place::{self, Announcement};
@@ -73,7 +73,7 @@ async fn start_manager(
     }
     let mut manager = TaskManager::builder_on(Arc::clone(store))
         .config(settings.manager.clone())
-        .tools(settings.tools.values().cloned());
+        .tools(settings.tools.values().map(ConfiguredTool::to_serve));
     if settings.allow_commands {
         manager = manager.tool(command_tool::tool());
     }

@@ -123,7 +123,10 @@ impl Reader<'_> {
             }
             let path = format!(".{name}");
             let entries = self.entries("tools", &path, table);
-            if !table.iter().any(|(key, _)| key.get_ref() == "command") {
+            let is_remote =
+                |entry: &Entry| entry.key.name == "remote" && entry.value == Value::Flag(true);
+            let has_command = table.iter().any(|(key, _)| key.get_ref() == "command");
+            if !has_command && !entries.iter().any(is_remote) {
                 self.fault(span, format!("tools.{name} has no `command`"));
             }
             self.file.tools.insert(name.to_owned(), entries);

@@ -417,6 +417,14 @@ pub(crate) const TOOL_KEYS: &[Key] = &[
     },
     key(
         "tools",
+        "remote",
+        Kind::Flag,
+        "false",
+        "`true`: the server does not run the tool itself, but leaves its tasks to workers elsewhere (`sidestream \
+         worker`, or any that speaks the protocol). Then `command` may be left out.",
+    ),
+    key(
+        "tools",
         "args",
         Kind::Texts,
         "[]",

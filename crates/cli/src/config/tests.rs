@@ -145,7 +145,7 @@ fn a_relative_path_in_the_file_starts_at_the_file() {
 
 #[test]
 fn a_tool_is_read_with_all_its_keys() {
-    let toml = "[tools.a]\ncommand = ['p', 'q']\nargs = ['--n={n}']\nenv = { A = 'b' }\nenv_allow = ['PATH']\n\
+    let toml = "[tools.a]\ncommand = ['p', 'q']\nremote = true\nargs = ['--n={n}']\nenv = { A = 'b' }\nenv_allow = ['PATH']\n\
                 cwd = 'sub'\ntimeout_ms = 1\nmax_retries = 2\nretry_delay_ms = 3\nretry_delay_max_ms = 4\n\
                 concurrency = 5\noutput_bytes_max = 6\nline_bytes_max = 7\ngrace_ms = 8\n";
     for key in TOOL_KEYS {
@@ -159,12 +159,23 @@ fn a_tool_is_read_with_all_its_keys() {
     let shown = format!("{:?}", settings.tools["a"]);
     for part in [
         "\"a\"",
+        "is_remote: true",
         "timeout_ms: Some(1)",
         "max_retries: Some(2)",
         "concurrency: Some(5)",
     ] {
         assert!(shown.contains(part), "{shown}");
     }
+}
+
+/// A tool that workers elsewhere run needs no command; and the server that has one leaves it alone.
+#[test]
+fn a_remote_tool_is_left_to_others() {
+    let settings =
+        settings("[tools.a]\nremote = true\n\n[tools.b]\nremote = true\ncommand = ['p']\n");
+    let (a, b) = (&settings.tools["a"], &settings.tools["b"]);
+    assert!(!a.tool.can_run() && b.tool.can_run());
+    assert!(!a.to_serve().can_run() && !b.to_serve().can_run());
 }
 
 /// Each line: what the file says, and what is said about it.

@@ -5,6 +5,8 @@
 use serde_json::Value;
 use utoipa::ToSchema;
 
+pub(crate) mod worker;
+
 /// Where a task stands.
 #[derive(ToSchema)]
 #[schema(as = Status, rename_all = "snake_case")]
@@ -112,6 +114,9 @@ pub(crate) struct TaskSchema {
     idempotency_key: Option<String>,
     /// Its last event.
     seq: u64,
+    /// To its worker alone: what it was last resumed with.
+    #[schema(required = false)]
+    resume_data: Value,
     /// Of a task kept for an owner elsewhere: its document, as the owner gave it.
     #[schema(required = false)]
     record: RecordSchema,

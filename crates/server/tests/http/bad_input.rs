@@ -244,6 +244,186 @@ async fn a_dispatch_that_cannot_be_accepted_says_why() {
 }
 
 #[tokio::test]
+async fn what_a_worker_says_that_cannot_be_accepted_says_why() {
+    let host = Host::start().await;
+    let post = |target: &str, body: &Value| host.call("POST", target).json(body);
+    let claim = |field: &str, value: Value| {
+        let mut body = json!({"worker": "w", "tools": ["afar"]});
+        body[field] = value;
+        host.call("POST", "/v1/claims").json(&body)
+    };
+    let id = host.dispatch(json!({"toolName": "afar"})).await["id"].clone();
+    let claimed = json!({"worker": "w", "tools": ["afar"]});
+    host.post("/v1/claims", claimed).await.expect(200);
+    let report = |route: &str, field: &str, value: Value| {
+        let mut body = json!({"attempt": 1, "report": 1});
+        body[field] = value;
+        let target = format!("/v1/tasks/{}/{route}", id.as_str().unwrap());
+        host.call("POST", target).json(&body)
+    };
+    let big = "x".repeat(1_500_000);
+    let too_big = "is 1,500,002 bytes, more than the 1,048,576 allowed";
+    let cases = vec![
+        case(claim("worker", json!("")), 400, &["worker is empty"]),
+        case(claim("worker", json!(7)), 400, &["worker", "invalid type"]),
+        case(
+            claim("worker", json!("a\0b")),
+            400,
+            &["worker contains a NUL"],
+        ),
+        case(
+            claim("worker", json!("local-1")),
+            400,
+            &["worker begins with \"local-\""],
+        ),
+        case(claim("tools", json!([])), 400, &["tools is empty"]),
+        case(
+            claim("tools", json!("afar")),
+            400,
+            &["tools", "invalid type"],
+        ),
+        case(
+            claim("tools", json!(["a", ""])),
+            400,
+            &["tools[1] is empty"],
+        ),
+        case(
+            claim("tools", json!(vec!["t"; 1_001])),
+            400,
+            &["tools names 1001 tools, more than the 1000 allowed"],
+        ),
+        case(
+            claim("limit", json!(257)),
+            400,
+            &["limit is 257, more than the 256 allowed"],
+        ),
+        case(claim("limit", json!(-1)), 400, &["limit", "integer `-1`"]),
+        case(
+            claim("leaseMs", json!(99)),
+            400,
+            &["leaseMs is 99, not between 100 and 86400000"],
+        ),
+        case(
+            claim("leaseMs", json!(86_400_001)),
+            400,
+            &["leaseMs is 86400001"],
+        ),
+        case(
+            claim("waitMs", json!(60_001)),
+            400,
+            &["waitMs is 60001, more than the 60000 allowed"],
+        ),
+        case(
+            claim("waitMs", json!(1.5)),
+            400,
+            &["waitMs", "floating point"],
+        ),
+        case(
+            claim("namespace", json!("x")),
+            400,
+            &["namespace", "unknown field"],
+        ),
+        case(
+            report("renew", "attempt", json!(0)),
+            400,
+            &["unknown field `report`"],
+        ),
+        case(
+            post(
+                &format!("/v1/tasks/{}/renew", id.as_str().unwrap()),
+                &json!({}),
+            ),
+            400,
+            &["attempt is missing, or 0"],
+        ),
+        case(
+            post(
+                &format!("/v1/tasks/{}/renew", id.as_str().unwrap()),
+                &json!({"attempt": 1, "leaseMs": 0}),
+            ),
+            400,
+            &["leaseMs is 0, not between"],
+        ),
+        case(
+            report("output", "attempt", json!("one")),
+            400,
+            &["attempt", "invalid type"],
+        ),
+        case(
+            report("output", "outputs", json!([])),
+            400,
+            &["outputs is missing, or empty"],
+        ),
+        case(
+            report("output", "report", json!(1)),
+            400,
+            &["outputs is missing, or empty"],
+        ),
+        case(
+            report("output", "outputs", json!({})),
+            400,
+            &["outputs", "invalid type"],
+        ),
+        case(
+            report("output", "outputs", json!([1, big])),
+            400,
+            &["outputs[1]", too_big],
+        ),
+        case(
+            report("output", "report", json!(-1)),
+            400,
+            &["report", "integer `-1`"],
+        ),
+        case(
+            report("complete", "result", json!(big)),
+            400,
+            &["result", too_big],
+        ),
+        case(
+            report("complete", "attempt", json!(0)),
+            400,
+            &["attempt is missing, or 0"],
+        ),
+        case(
+            report("fail", "report", json!(1)),
+            400,
+            &["error is missing"],
+        ),
+        case(
+            report("fail", "error", json!("no")),
+            400,
+            &["error", "invalid type"],
+        ),
+        case(
+            report("fail", "error", json!({})),
+            400,
+            &["error", "missing field `message`"],
+        ),
+        case(
+            report("suspend", "report", json!(1)),
+            400,
+            &["suspendPayload is missing"],
+        ),
+        case(
+            report("suspend", "suspendPayload", json!(big)),
+            400,
+            &["suspendPayload", too_big],
+        ),
+        case(
+            post("/v1/tasks/nobody/complete", &json!({"attempt": 1})),
+            404,
+            &["task nobody does not exist"],
+        ),
+        case(
+            post("/v1/task/complete?id=..", &json!({"attempt": 1})),
+            404,
+            &["task .. does not exist"],
+        ),
+    ];
+    check_all(&host, cases).await;
+}
+
+#[tokio::test]
 async fn a_body_that_is_not_said_to_be_json_is_not_read() {
     let host = Host::start().await;
     let body = r#"{"toolName": "echo"}"#;

@@ -46,7 +46,9 @@ pub(crate) fn tools() -> Vec<Tool> {
         }
         Ok::<(), HandlerError>(())
     });
-    vec![echo, stuck, broken, ask, gush]
+    let afar = Tool::remote("afar");
+    let narrow = Tool::remote("narrow").concurrency(1);
+    vec![echo, stuck, broken, ask, gush, afar, narrow]
 }
 
 pub(crate) fn loopback() -> ServerConfig {

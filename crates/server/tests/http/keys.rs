@@ -11,7 +11,7 @@ use sidestream_server::{BindError, NewKey, Role, Server, ServerConfig};
 use crate::client::{PATIENCE, call};
 use crate::host::{Host, loopback};
 
-async fn add_key(host: &Host, role: Role, namespace: &str) -> NewKey {
+pub(crate) async fn add_key(host: &Host, role: Role, namespace: &str) -> NewKey {
     let namespace = Namespace::new(namespace).unwrap();
     let now = host.store.now();
     let key = NewKey::make("test", role, namespace, now, &SystemChance).unwrap();
@@ -45,6 +45,8 @@ async fn each_role_may_do_what_it_says_and_no_more() {
     }
     let echo = json!({"toolName": "echo"});
     let record = json!({"subagentType": "s", "description": "d"});
+    let claim = json!({"worker": "w", "tools": ["afar"]});
+    let report = json!({"attempt": 1});
     let everyone = &[Read, Write, Worker, Admin][..];
     let writers = &[Write, Admin][..];
     let none = Value::Null;
@@ -74,6 +76,12 @@ async fn each_role_may_do_what_it_says_and_no_more() {
             writers,
         ),
         ("PUT", "/v1/tasks/y", &record, &[Write, Worker, Admin]),
+        ("POST", "/v1/claims", &claim, &[Worker, Admin]),
+        ("POST", "/v1/tasks/x/renew", &report, &[Worker, Admin]),
+        ("POST", "/v1/tasks/x/output", &report, &[Worker, Admin]),
+        ("POST", "/v1/tasks/x/complete", &report, &[Worker, Admin]),
+        ("POST", "/v1/tasks/x/fail", &report, &[Worker, Admin]),
+        ("POST", "/v1/task/suspend?id=x", &report, &[Worker, Admin]),
         ("GET", "/v1/keys", &none, &[Admin]),
         ("POST", "/v1/keys", &json!({"role": "read"}), &[Admin]),
         ("DELETE", "/v1/keys/x", &none, &[Admin]),

@@ -11,6 +11,8 @@ mod tasks;
 
 mod streams;
 
+mod workers;
+
 mod bad_input;
 mod compatible;
 

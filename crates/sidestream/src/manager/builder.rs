@@ -1,6 +1,6 @@
 //! Puts a manager together, and starts it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -110,7 +110,7 @@ impl Builder {
         check(&self.config)?;
         let mut tools = BTreeMap::new();
         for tool in self.tools {
-            let name = tool.checked_name()?;
+            let name = tool.name()?;
             if tool.settings.concurrency == Some(0) {
                 let problem = format!("of the tool {name} is 0: none of its tasks could run");
                 return Err(Invalid::new("concurrency", problem).into());
@@ -141,18 +141,23 @@ impl Builder {
         let instance = chance.next();
         let worker = WorkerId::new(format!("{LOCAL_WORKER}{instance:016x}"))?;
         let limits = Arc::new(limits(&config, &tools));
+        let handlers: HashMap<_, _> = tools
+            .iter()
+            .filter_map(|(name, tool)| Some((name.clone(), Arc::clone(tool.handler.as_ref()?))))
+            .collect();
         let claim = Claim {
             worker: worker.clone(),
-            tools: tools.keys().cloned().collect(),
+            tools: tools
+                .keys()
+                .filter(|name| handlers.contains_key(*name))
+                .cloned()
+                .collect(),
             namespace: None,
             limit: 0,
             lease_ms: config.lease_ms,
             limits: Arc::clone(&limits),
         };
         let broker = LocalBroker::new(Arc::clone(&store), writer.clone(), claim, &running);
-        let handlers = tools
-            .iter()
-            .map(|(name, tool)| (name.clone(), Arc::clone(&tool.handler)));
         let worker = Worker::new(Parts {
             worker,
             log: head.epoch,
@@ -161,7 +166,7 @@ impl Builder {
                 lease_ms: config.lease_ms,
                 grace: config.grace,
             },
-            tools: handlers.collect(),
+            tools: handlers,
             broker: Arc::new(broker),
             running,
             chance: Arc::clone(&chance),

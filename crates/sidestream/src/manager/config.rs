@@ -12,7 +12,7 @@ use crate::stream::ring::RingLimits;
 use crate::worker::handler::Tool;
 
 /// The longest grace and lease, in milliseconds: a day.
-const DURATION_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+pub(super) const DURATION_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 
 /// How a manager works. [`Config::default`] is what existing users expect (WIRE part 2).
 #[derive(Debug, Clone, PartialEq, Eq)]

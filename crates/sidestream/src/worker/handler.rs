@@ -36,7 +36,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone)]
 pub struct Tool {
     pub(crate) name: String,
-    pub(crate) handler: Arc<dyn Handler>,
+    /// `None`: workers elsewhere run it.
+    pub(crate) handler: Option<Arc<dyn Handler>>,
     pub(crate) settings: ToolSettings,
 }
 
@@ -94,9 +95,47 @@ impl Tool {
     pub fn from_handler(name: impl Into<String>, handler: impl Handler) -> Self {
         Self {
             name: name.into(),
-            handler: Arc::new(handler),
+            handler: Some(Arc::new(handler)),
             settings: ToolSettings::default(),
         }
+    }
+
+    /// A tool that only workers elsewhere can run: tasks of it may be dispatched, and wait for one.
+    pub fn remote(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            handler: None,
+            settings: ToolSettings::default(),
+        }
+    }
+
+    /// The same tool, left to workers elsewhere.
+    #[must_use]
+    pub fn left_to_others(self) -> Self {
+        Self {
+            handler: None,
+            ..self
+        }
+    }
+
+    /// Can the tool be run where it is registered?
+    #[must_use]
+    pub fn can_run(&self) -> bool {
+        self.handler.is_some()
+    }
+
+    /// Its name.
+    ///
+    /// # Errors
+    /// When it cannot be a tool's.
+    pub fn name(&self) -> Result<ToolName, Invalid> {
+        ToolName::new(self.name.as_str())
+    }
+
+    /// What runs it; `None` where workers elsewhere do.
+    #[must_use]
+    pub fn handler(&self) -> Option<&Arc<dyn Handler>> {
+        self.handler.as_ref()
     }
 
     /// Replaces all settings.
@@ -125,10 +164,6 @@ impl Tool {
     pub fn concurrency(mut self, concurrency: u32) -> Self {
         self.settings.concurrency = Some(concurrency);
         self
-    }
-
-    pub(crate) fn checked_name(&self) -> Result<ToolName, Invalid> {
-        ToolName::new(self.name.as_str())
     }
 }
 
