@@ -109,7 +109,9 @@ static UPDATE: LazyLock<String> = LazyLock::new(|| {
 pub(super) fn insert<'t>(
     tasks: impl Iterator<Item = (Seq, &'t Stored)> + Clone,
 ) -> (&'static str, Vec<Value<'t>>) {
-    let first = tasks.clone().map(|(first, _)| [first.0.cast_signed().into()]);
+    let first = tasks
+        .clone()
+        .map(|(first, _)| [first.0.cast_signed().into()]);
     let tasks = tasks.map(|(_, stored)| stored);
     let keys = tasks.clone().map(|stored| [stored.key.into()]);
     let mut values = arrays(&KEY, keys);
