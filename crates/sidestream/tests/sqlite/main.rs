@@ -8,3 +8,5 @@ mod room;
 mod rows;
 mod support;
 mod wal;
+#[path = "../work/mod.rs"]
+mod work;
