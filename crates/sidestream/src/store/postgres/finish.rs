@@ -42,6 +42,10 @@ const DELETED: [Column; 2] = [("key", Kind::Integer), ("place", Kind::Integer)];
 /// How far a clock may have been wrong: see `steady`.
 const WRONG_BY_MS: i64 = 60_000;
 
+/// If the commit does not follow its statement for so long, in milliseconds, the server undoes the
+/// transaction: this process was stopped, or its network broke, between two messages.
+const HELD_MS_MAX: i64 = 1_000;
+
 /// `$1` is how many events there are, `$2` how far the log is pruned, `$3` the time, `$4` the head as it
 /// was foretold, `$5` the channel on which others listen.
 ///
@@ -68,7 +72,8 @@ static APPEND: LazyLock<String> = LazyLock::new(|| {
             UPDATE @specs AS s SET last_seq = h.base + i.place FROM h, {specs}
             WHERE h.base <> $4 AND s.key = i.key
         ), c AS ({counters})
-        SELECT base, CASE WHEN $1 > 0 THEN pg_notify($5, seq::text) END FROM h"
+        SELECT base, CASE WHEN $1 > 0 THEN pg_notify($5, seq::text) END,
+            set_config('idle_in_transaction_session_timeout', '{HELD_MS_MAX}', true) FROM h"
     )
 });
 
