@@ -10,3 +10,4 @@ mod keys;
 mod local;
 mod server;
 mod watch;
+mod worker;
