@@ -74,6 +74,8 @@ pub(crate) struct Common {
 pub(crate) enum Command {
     /// Run tasks, and let clients dispatch and watch them, until told to stop.
     Serve(SettingFlags),
+    /// Run the command tools of the configuration for a server elsewhere, until told to stop.
+    Worker(WorkerArgs),
     /// Run real work of three agents over the files here, and show what Sidestream does with it.
     Demo(DemoArgs),
     /// Dispatch a task; or run a local command as one: sidestream run -- COMMAND ARG…
@@ -133,6 +135,30 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         shell: Shell,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    /// What tasks say of who runs them, before something random [default: the machine's name].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// How many tasks run at once [default: 10] [env: SIDESTREAM_CONCURRENCY].
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) concurrency: Option<String>,
+    /// How long it may be silent before its tasks are given to others [default: 30000] [env:
+    /// SIDESTREAM_LEASE_MS].
+    #[arg(long, value_name = "MS")]
+    pub(crate) lease_ms: Option<String>,
+    /// How long a program may take to stop once told, and how long a shutdown waits for running tasks
+    /// [default: 5000] [env: SIDESTREAM_GRACE_MS].
+    #[arg(long, value_name = "MS")]
+    pub(crate) grace_ms: Option<String>,
+    /// What is logged [default: info] [env: SIDESTREAM_LOG].
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log: Option<String>,
+    /// Lines for people (text), or one JSON object a line (json) [env: SIDESTREAM_LOG_FORMAT].
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
 }
 
 #[derive(Debug, Args)]

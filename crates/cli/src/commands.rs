@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub(crate) mod serve;
+pub(crate) mod worker;
 
 pub(crate) mod run;
 pub(crate) mod watch;

@@ -55,6 +55,7 @@ fn run(cli: Cli, console: Console) -> Result<Exit, Failure> {
 async fn dispatch(Cli { common, command }: Cli, console: Console) -> Result<Exit, Failure> {
     match command {
         Command::Serve(flags) => commands::serve::serve(&common, flags, console).await,
+        Command::Worker(args) => commands::worker::worker(&common, args, console).await,
         Command::Demo(args) => demo::demo(args, console).await,
         Command::Run(args) => commands::run::run(&common, args, console).await,
         Command::List(args) => commands::list::list(&common, args, console).await,

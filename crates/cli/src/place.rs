@@ -262,6 +262,24 @@ pub(crate) fn named_server(common: &Common) -> Result<Option<Client>, Failure> {
     url.map(|url| client(common, url)).transpose()
 }
 
+/// The server that is named, else the one that has the data directory.
+///
+/// # Errors
+/// When there is neither.
+pub(crate) fn server(common: &Common, directory: &Path) -> Result<Client, Failure> {
+    let found = match named_server(common)? {
+        Some(client) => Some(client),
+        None => announced(common, directory)?,
+    };
+    found.ok_or_else(|| {
+        let message = format!(
+            "no server is named, and none runs on the data directory {}",
+            directory.display()
+        );
+        Failure::unreachable(message).hint("name one: --server URL")
+    })
+}
+
 /// The server that says that it has a data directory. It may not answer.
 ///
 /// # Errors

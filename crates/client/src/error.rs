@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Deserialize;
+use sidestream_core::{Attempt, Status};
 
 /// Why a call did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -101,6 +102,12 @@ pub struct Problem {
     pub detail: Option<String>,
     /// The field that cannot be accepted, where it is one.
     pub field: Option<String>,
+    /// How the task stands, where a worker's report came too late.
+    #[serde(rename = "taskStatus")]
+    pub task_status: Option<Status>,
+    /// The task's latest attempt, where a worker's report came too late.
+    #[serde(rename = "currentAttempt")]
+    pub current_attempt: Option<Attempt>,
 }
 
 impl Problem {

@@ -119,9 +119,16 @@ impl Http {
     }
 
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, Error> {
-        let request = request
-            .header(ACCEPT, "application/json")
-            .timeout(self.request_timeout);
+        self.send_within(request, self.request_timeout).await
+    }
+
+    /// As [`Http::send`], with a bound of its own.
+    pub(crate) async fn send_within(
+        &self,
+        request: RequestBuilder,
+        bound: Duration,
+    ) -> Result<Response, Error> {
+        let request = request.header(ACCEPT, "application/json").timeout(bound);
         let response = request.send().await.map_err(|e| self.unreachable(&e))?;
         self.accepted(response).await
     }

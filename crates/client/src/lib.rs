@@ -22,12 +22,15 @@
 //! # }
 //! ```
 //!
-//! No SQL, and no way to run a task: that is the crate `sidestream`.
+//! No SQL. With the feature `worker` it can run a server's tasks, too: see [`worker`].
 
 pub mod client;
 
 pub mod chunk;
 pub mod stream;
+
+#[cfg(feature = "worker")]
+pub mod worker;
 
 pub mod sse;
 

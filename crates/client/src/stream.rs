@@ -154,7 +154,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    fn wait(self, failures: u32) -> Duration {
+    pub(crate) fn wait(self, failures: u32) -> Duration {
         let bound = self.first.saturating_mul(1 << failures.min(20));
         let bound = bound.min(self.max);
         bound / 2 + (bound / 2).mul_f64(f64::from(random()) / f64::from(u32::MAX))

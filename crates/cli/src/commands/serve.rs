@@ -85,7 +85,7 @@ async fn start_manager(
 }
 
 /// The first time it is told, it ends well; the second time, at once.
-async fn stop_when_told(shutdown: CancellationToken, console: Console) {
+pub(crate) async fn stop_when_told(shutdown: CancellationToken, console: Console) {
     if told_to_stop().await.is_err() {
         tracing::error!("signals cannot be listened for");
         return std::future::pending().await;
@@ -98,7 +98,7 @@ async fn stop_when_told(shutdown: CancellationToken, console: Console) {
     }
 }
 
-fn start_log(settings: &Settings) -> Result<(), Failure> {
+pub(crate) fn start_log(settings: &Settings) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| {
         let log = &settings.log;
         Failure::bad_input(format!(

@@ -83,6 +83,10 @@ fn a_database_is_examined_and_its_log_named_anew() {
     let cluster = Cluster::start();
     let (home, url) = home(&cluster);
     let database = ["--database-url", url.as_str()];
+    let name = url
+        .rsplit(['/', '?'])
+        .nth(1)
+        .expect("it ends with the database and a query");
     let empty = home.run_to(3, &[&["doctor"][..], &database].concat());
     assert!(
         empty.stderr.contains("has no tables of Sidestream"),
@@ -100,7 +104,7 @@ fn a_database_is_examined_and_its_log_named_anew() {
     // The clusters of tests do not wait for the disk.
     assert_eq!(bad.len(), 1, "{findings:?}");
     assert_eq!(bad[0]["topic"], "durability");
-    cluster.sql("test_0", "DROP INDEX sidestream.tasks_in_line");
+    cluster.sql(name, "DROP INDEX sidestream.tasks_in_line");
     let findings = home.run_to(1, &[&["doctor"][..], &database].concat());
     assert!(
         findings.stdout.contains("tasks_in_line missing"),
@@ -112,7 +116,7 @@ fn a_database_is_examined_and_its_log_named_anew() {
         .json();
     let (epoch, seq) = (&restored[0]["epoch"], &restored[0]["seq"]);
     assert_eq!(
-        cluster.sql("test_0", "SELECT epoch FROM sidestream.head"),
+        cluster.sql(name, "SELECT epoch FROM sidestream.head"),
         epoch.as_str().unwrap()
     );
     assert!(seq.as_u64().unwrap() > 0);

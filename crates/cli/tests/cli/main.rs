@@ -11,3 +11,4 @@ mod keys;
 mod local;
 mod server;
 mod watch;
+mod worker;

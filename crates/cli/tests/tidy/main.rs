@@ -21,7 +21,8 @@ const CORE_DEPENDENCIES: &[&str] = &["jiff", "serde", "serde_json", "thiserror"]
 const HOUSE: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("sidestream", &["sidestream-core"]),
-    ("client", &["sidestream-core"]),
+    // `sidestream` for the feature `worker` only, and without SQL: docs/decisions/0011.
+    ("client", &["sidestream-core", "sidestream"]),
     (
         "server",
         &["sidestream-core", "sidestream", "sidestream-client"],

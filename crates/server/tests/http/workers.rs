@@ -117,6 +117,19 @@ async fn a_claim_waits_for_a_task() {
     assert!(none["waitedMs"].is_u64());
 }
 
+/// R2: a worker may be cut off while its claim waits. By the time that others may have what it lost, the
+/// claim must be over, or it would be given to nobody once more.
+#[tokio::test]
+async fn a_claim_waits_no_longer_than_half_a_lease() {
+    let host = Host::start().await;
+    let brief = with(with(claim(), "waitMs", 60_000), "leaseMs", 1_000);
+    let began = tokio::time::Instant::now();
+    let none = host.post("/v1/claims", brief).await.expect(200).json();
+    assert_eq!(none["tasks"], json!([]));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}
+
 /// A worker that leaves, and a server that stops, let no claim wait on; neither gives a task to nobody.
 #[tokio::test]
 async fn a_claim_that_waits_is_answered_when_its_worker_or_the_server_leaves() {

@@ -31,7 +31,7 @@ pub struct WorkerClaim {
     pub limit: u32,
     /// How long the leases last, in milliseconds: the manager's own, if `None`.
     pub lease_ms: Option<u64>,
-    /// How long to wait for a task where there is none.
+    /// How long to wait for a task where there is none: no longer than half a lease.
     pub wait: Duration,
 }
 
@@ -63,6 +63,9 @@ impl TaskManager {
         let mut work = self.inner.worker.running().work();
         let mut enough = pin!(enough);
         let came = Instant::now();
+        // A worker that is cut off while its claim waits must not be given what it just lost: when its
+        // leases have ended, the claim is over.
+        let until = came + asked.wait.min(Duration::from_millis(claim.lease_ms / 2));
         loop {
             // Seen before the claim: what changes during it rings again.
             work.mark_unchanged();
@@ -75,7 +78,7 @@ impl TaskManager {
             tokio::select! {
                 biased;
                 () = &mut enough => return Ok(claimed),
-                () = tokio::time::sleep_until(came + asked.wait) => return Ok(claimed),
+                () = tokio::time::sleep_until(until) => return Ok(claimed),
                 () = self.due(next_due) => {}
                 changed = work.changed() => if changed.is_err() {
                     return Err(Error::ShutDown);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use sidestream_core::task::check_payload;
-use sidestream_core::{Command, Rejection, ReportNumber, Status, Task, TaskError};
+use sidestream_core::{Command, Json, Rejection, ReportNumber, Status, Task, TaskError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -22,6 +22,8 @@ use crate::worker::{Parts, Span};
 
 /// So many outputs of one attempt wait for the log before its handler does.
 const OUTPUTS_WAITING_MAX: usize = 256;
+/// So many bytes of outputs at most make one report, but for one output that is larger alone.
+const OUTPUT_BYTES_MAX: usize = 512 << 10;
 /// The first wait before a report is repeated that the store could not take; it doubles.
 const REPORT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// The longest such wait.
@@ -371,7 +373,7 @@ async fn write_outputs(
                 Emitted::Flush(done) => flushes.push(done),
             }
         }
-        if !payloads.is_empty() {
+        for payloads in in_reports(payloads) {
             let command = reports.number(Command::Output {
                 attempt: task.attempt,
                 report: ReportNumber::NONE,
@@ -386,6 +388,23 @@ async fn write_outputs(
             let _ = done.send(());
         }
     }
+}
+
+/// What has gathered, in parts that each make one report.
+fn in_reports(payloads: Vec<Json>) -> Vec<Vec<Json>> {
+    let mut reports: Vec<Vec<Json>> = Vec::new();
+    let mut bytes = OUTPUT_BYTES_MAX;
+    for payload in payloads {
+        bytes += payload.bytes();
+        match reports.last_mut() {
+            Some(report) if bytes <= OUTPUT_BYTES_MAX => report.push(payload),
+            _ => {
+                bytes = payload.bytes();
+                reports.push(vec![payload]);
+            }
+        }
+    }
+    reports
 }
 
 /// Reports until the store has taken it or says that the attempt is no longer the task's. Repeating is
@@ -415,5 +434,30 @@ async fn tell(
             () = tokio::time::sleep(wait) => {}
         }
         wait = REPORT_AGAIN_AFTER_MAX.min(wait * 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server takes bodies of 2 MiB: no report may be larger, unless one output is.
+    #[test]
+    fn outputs_are_told_in_order_and_in_parts_of_bounded_size() {
+        let sizes = [1, 300, 200, 600, 512, 10, 10];
+        let output = |kib: &usize| Json::string(&"x".repeat((kib << 10) - 2));
+        let outputs: Vec<Json> = sizes.iter().map(output).collect();
+        let reports = in_reports(outputs.clone());
+        let kib = |json: &Json| json.bytes() >> 10;
+        let told: Vec<Vec<usize>> = reports
+            .iter()
+            .map(|r| r.iter().map(kib).collect())
+            .collect();
+        assert_eq!(
+            told,
+            [vec![1, 300, 200], vec![600], vec![512], vec![10, 10]]
+        );
+        assert_eq!(reports.concat(), outputs);
+        assert!(in_reports(Vec::new()).is_empty());
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct ClaimSchema {
     #[schema(nullable = false, minimum = 100, maximum = 86400000_u64)]
     lease_ms: Option<u64>,
     /// How long to wait for a task where there is none, in milliseconds: at most `server.wait_ms_max`.
+    /// It is never longer than half of the lease.
     #[schema(nullable = false, default = 0)]
     wait_ms: Option<u64>,
 }
