@@ -70,7 +70,7 @@ for (const [file, command] of Object.entries(WORKERS)) {
     });
 
     test('reports failures and timeouts', async () => {
-      const task = await ended(await dispatch('count', null, { maxRetries: 1 }));
+      const task = await ended(await dispatch('count', { to: 1, pauseMs: 'x' }, { maxRetries: 1 }));
       assert.deepEqual([task.status, task.attempt], ['failed', 2]);
       assert.ok(task.error.message && task.error.stack, JSON.stringify(task.error));
       const late = await ended(await dispatch('sleep', { seconds: 60 }, { timeoutMs: 200 }));
