@@ -131,7 +131,7 @@ def leave(*_):
     leaving.set()
     freed.set()
     # The claim that waits is answered at once; if it had not come yet, it is a moment later.
-    threading.Thread(target=lambda: [claim(0) or time.sleep(0.2) for _ in range(50)], daemon=True).start()
+    threading.Thread(target=lambda: [claim(0) or time.sleep(0.05) for _ in range(99)], daemon=True).start()
 
 signal.signal(signal.SIGTERM, leave)
 signal.signal(signal.SIGINT, leave)

@@ -136,7 +136,7 @@ async function claim(limit: number, waitMs = 10_000) {
 let isLeaving = false;
 const told = new Promise((resolve) => ['SIGTERM', 'SIGINT'].forEach((name) => process.on(name, resolve)));
 told.then(async () => { // the claim that waits is answered at once; if it had not come yet, a moment later
-  for (isLeaving = true; ; await pause(200)) await claim(0).catch(() => {});
+  for (isLeaving = true; ; await pause(50)) await claim(0).catch(() => {});
 });
 follow();
 console.log(`${WORKER} works for ${SERVER}`);
