@@ -48,6 +48,10 @@ pub(crate) struct Common {
     /// The data directory [env: SIDESTREAM_DATA].
     #[arg(long, global = true, value_name = "DIRECTORY")]
     pub(crate) data: Option<String>,
+    /// The PostgreSQL database that servers share, in place of a data directory. Other users of this machine
+    /// can see a flag; the variable is better [env: SIDESTREAM_DATABASE_URL].
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) database_url: Option<String>,
     /// The configuration file [default: sidestream.toml, if there is one] [env: SIDESTREAM_CONFIG].
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -119,10 +123,11 @@ pub(crate) enum Command {
         /// The file to make.
         file: PathBuf,
     },
-    /// Put a copy into a data directory that is empty, as a log of a new name.
+    /// Put a copy into a data directory that is empty, as a log of a new name; or give the log of a
+    /// PostgreSQL database a new name, after a copy of it was put back.
     Restore {
-        /// The copy.
-        file: PathBuf,
+        /// The copy; none with a PostgreSQL database.
+        file: Option<PathBuf>,
     },
     /// Write a completion script for a shell to the standard output.
     Completions {
@@ -320,6 +325,16 @@ fn status(text: &str) -> Result<Status, String> {
 
 fn chunk_type(text: &str) -> Result<ChunkType, String> {
     ChunkType::parse(text).map_err(|error| error.to_string())
+}
+
+impl From<Snapshot> for sidestream::SnapshotKind {
+    fn from(snapshot: Snapshot) -> Self {
+        match snapshot {
+            Snapshot::Running => Self::Running,
+            Snapshot::Active => Self::Active,
+            Snapshot::None => Self::None,
+        }
+    }
 }
 
 impl From<Snapshot> for SnapshotKind {

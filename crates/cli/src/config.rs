@@ -14,7 +14,9 @@ use sidestream::core::task::TaskDefaults;
 use sidestream::store::sqlite::Synchronous;
 use sidestream::stream::RingLimits;
 use sidestream::worker::process::{FlagTemplate, Program};
-use sidestream::{Backpressure, Config, Retention, SqliteOptions, Tool, ToolSettings};
+use sidestream::{
+    Backpressure, Config, PostgresOptions, Retention, SqliteOptions, Tool, ToolSettings,
+};
 use sidestream_server::{ServerConfig, ServerLimits};
 
 pub(crate) mod file;
@@ -24,7 +26,7 @@ pub(crate) mod keys;
 mod reference;
 
 use file::{Entry, Fault, File, nearest};
-use keys::{Fallback, KEYS, Key, Value};
+use keys::{Fallback, KEYS, Key, Kind, Value};
 
 /// The file that is read where none is named.
 pub(crate) const FILE_NAME: &str = "sidestream.toml";
@@ -90,6 +92,8 @@ pub(crate) struct Effective {
 pub(crate) struct Settings {
     pub(crate) data: PathBuf,
     pub(crate) store: SqliteOptions,
+    /// In place of the data directory.
+    pub(crate) database: Option<Database>,
     pub(crate) server: ServerConfig,
     pub(crate) allow_commands: bool,
     pub(crate) log: String,
@@ -104,6 +108,53 @@ pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
     /// What is no fault, but most likely a mistake.
     pub(crate) warnings: Vec<String>,
+}
+
+/// A PostgreSQL database.
+#[derive(Debug, Clone)]
+pub(crate) struct Database {
+    pub(crate) url: String,
+    pub(crate) options: PostgresOptions,
+}
+
+impl Effective {
+    /// The value, for people: without a password.
+    pub(crate) fn shown(&self) -> String {
+        let mut keys = KEYS.iter().filter(|key| key.path() == self.path);
+        match (&self.value, keys.next().map(|key| key.kind)) {
+            (Value::Text(url), Some(Kind::DatabaseUrl)) => {
+                Value::Text(without_password(url)).to_string()
+            }
+            (value, _) => value.to_string(),
+        }
+    }
+}
+
+/// The URL of a database as it may be shown.
+pub(crate) fn without_password(url: &str) -> String {
+    const HIDDEN: &str = "***";
+    let (mut shown, mut rest) = (String::new(), url);
+    if let Some((scheme, after)) = url.split_once("://") {
+        // Whatever is before the last @: rather too much is hidden than too little.
+        if let Some((user, host)) = after.rsplit_once('@')
+            && let Some((name, _)) = user.split_once(':')
+        {
+            shown = format!("{scheme}://{name}:{HIDDEN}@");
+            rest = host;
+        }
+    }
+    // `password=…` in the query, or among the words of the other form.
+    while let Some(at) = rest.find("password=") {
+        let (before, after) = rest.split_at(at + "password=".len());
+        shown.push_str(before);
+        shown.push_str(HIDDEN);
+        let end = match after.strip_prefix('\'') {
+            Some(quoted) => quoted.find('\'').map_or(after.len(), |end| end + 2),
+            None => after.find([' ', '&']).unwrap_or(after.len()),
+        };
+        rest = &after[end..];
+    }
+    shown + rest
 }
 
 /// A tool of the file.
@@ -190,6 +241,7 @@ impl Sources {
         Settings {
             data: self.path(values.entry("store.data"), path.as_deref()),
             store: values.store(),
+            database: values.database(),
             server: values.server(),
             allow_commands: values.flag("server.allow_commands"),
             log: values.text("server.log").to_owned(),
@@ -383,6 +435,20 @@ impl Values<'_> {
             size_bytes_max: Some(size).filter(|size| *size > 0),
             ..SqliteOptions::default()
         }
+    }
+
+    fn database(&self) -> Option<Database> {
+        let given = |path| Some(self.text(path).to_owned()).filter(|text| !text.is_empty());
+        let url = given("store.database_url")?;
+        let options = PostgresOptions {
+            schema: self.text("store.database_schema").to_owned(),
+            connections_max: self.size("store.database_connections_max"),
+            listen_url: given("store.database_listen_url"),
+            prepared: self.flag("store.database_prepared"),
+            statement_timeout: self.ms("store.database_statement_ms"),
+            ..PostgresOptions::default()
+        };
+        Some(Database { url, options })
     }
 
     fn server(&self) -> ServerConfig {

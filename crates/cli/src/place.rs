@@ -1,4 +1,5 @@
-//! Where tasks are: behind a server, or in a data directory that nobody serves.
+//! Where tasks are: behind a server, in a database that servers share, or in a data directory that nobody
+//! serves.
 //!
 //! Whoever serves a data directory holds its lock, and says in `server.json` beside it under which
 //! address. So a command finds the server that has the data it means, and where there is none it opens
@@ -15,16 +16,16 @@ use sidestream::core::wire::TaskRecord;
 use sidestream::core::{Command, Rejection};
 use sidestream::store::{Answer, ApiKey as KeptKey, LogQuery, PageKey, PageStart, Request};
 use sidestream::{
-    Chunk as OwnChunk, Json, ListQuery, Namespace, Seq, SqliteOptions, SqliteStore, Store,
-    StoreError, StoreErrorKind, TaskId, Timestamp,
+    Builder, Chunk as OwnChunk, Config, Json, ListQuery, Namespace, PostgresStore, Retention, Seq,
+    SqliteOptions, SqliteStore, Store, StoreError, StoreErrorKind, TaskId, TaskManager, Timestamp,
 };
 use sidestream_client::client::ApiKey;
 use sidestream_client::{Chunk, Client, Error as ClientError, ListRequest, Page};
 use sidestream_server::{NewKey, Role};
 
 use crate::args::Common;
-use crate::config::Sources;
-use crate::config::keys::KEYS;
+use crate::config::keys::{Key, find};
+use crate::config::{Database, Sources, without_password};
 use crate::exit::{Exit, Failure};
 
 /// The file in a data directory that says where its server listens.
@@ -76,6 +77,13 @@ impl Place {
             return Ok(Self::Server(client));
         }
         let settings = settings(common)?;
+        if let Some(database) = &settings.database {
+            return Ok(Self::Store(Local {
+                store: Arc::new(open_database(database).await?),
+                namespace: namespace(common)?,
+                name: without_password(&database.url),
+            }));
+        }
         Self::of_directory(common, &settings.data, settings.store, if_missing).await
     }
 
@@ -115,6 +123,11 @@ impl Place {
     }
 }
 
+/// Opens a database that others may have open, too.
+pub(crate) async fn open_database(database: &Database) -> Result<PostgresStore, Failure> {
+    Ok(PostgresStore::open(&database.url, database.options.clone()).await?)
+}
+
 /// Opens a data directory to serve it; whoever only looks something up is waited for.
 pub(crate) async fn open_to_serve(
     directory: &Path,
@@ -147,14 +160,20 @@ fn nothing_there(directory: &Path) -> Failure {
 
 /// The settings that find the place.
 pub(crate) fn settings(common: &Common) -> Result<crate::config::Settings, Failure> {
-    let data = KEYS.iter().find(|key| key.path() == "store.data");
-    let data = data.expect("it is a key");
-    let flags = common
-        .data
-        .iter()
-        .map(|text| (data, text.clone()))
-        .collect();
+    let flags = flags(common).collect();
     resolve(&Sources::of_process(flags, common.config.clone()))
+}
+
+/// What was said to every subcommand about where the data is.
+pub(crate) fn flags(common: &Common) -> impl Iterator<Item = (&'static Key, String)> {
+    let said = [
+        ("data", &common.data),
+        ("database_url", &common.database_url),
+    ];
+    said.into_iter().filter_map(|(name, text)| {
+        let key = find("store", name).expect("it is a key");
+        text.clone().map(|text| (key, text))
+    })
 }
 
 /// Reads all layers; every fault is a line of the failure.
@@ -376,6 +395,14 @@ impl Place {
 }
 
 impl Local {
+    /// A manager of this process. Where others share the data, how long it is kept is for them to say.
+    pub(crate) fn manager(&self, mut config: Config) -> Builder {
+        if !self.store.is_exclusive() {
+            config.retention = Retention::for_ever();
+        }
+        TaskManager::builder_on(Arc::clone(&self.store)).config(config)
+    }
+
     async fn commit(&self, request: Request) -> Result<Answer, Failure> {
         let mut committed = self.store.commit(vec![request]).await?;
         let answer = committed.answers.pop().expect("one request, one answer");

@@ -240,8 +240,19 @@ impl Client {
     /// with an idempotency key, or a run and tool call, and there will be one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the field; [`Error::AtCapacity`] says that no slot is free.
+    /// [`Error::Invalid`] names the field: also `delay`, which cannot be sent, where there is no `run_at`;
+    /// [`Error::AtCapacity`] says that no slot is free.
     pub async fn dispatch(&self, task: &NewTask) -> Result<Dispatched, Error> {
+        if task.delay.is_some() && task.run_at.is_none() {
+            // Left out silently, the task would begin at once.
+            let detail = "delay cannot be sent to a server: give runAt, the time itself";
+            return Err(Error::Invalid(Problem {
+                status: 400,
+                detail: Some(detail.to_owned()),
+                field: Some("delay".to_owned()),
+                ..Problem::default()
+            }));
+        }
         let request = self.http.request(Method::POST, &["tasks"])?.json(task);
         let response = self.http.send(request).await?;
         let is_new = response.status() == StatusCode::CREATED;

@@ -501,7 +501,7 @@ impl NewTask {
             description: text("description", self.description, DESCRIPTION_BYTES_MAX)?,
             subagent_type: text("subagentType", self.subagent_type, ID_BYTES_MAX)?,
             metadata: self.metadata,
-            idempotency_key: text("idempotencyKey", self.idempotency_key, ID_BYTES_MAX)?,
+            idempotency_key: idempotency_key(self.idempotency_key)?,
         })
     }
 }
@@ -537,5 +537,14 @@ fn text(field: &str, text: Option<String>, bytes_max: usize) -> Result<Option<Ar
             Err(Invalid::too_long(field, text.len(), bytes_max))
         }
         text => Ok(text.map(Arc::from)),
+    }
+}
+
+/// The empty text is no key: all tasks of those who send it as one would be the same task.
+fn idempotency_key(key: Option<String>) -> Result<Option<Arc<str>>, Invalid> {
+    const FIELD: &str = "idempotencyKey";
+    match key {
+        Some(key) if key.is_empty() => Err(Invalid::new(FIELD, "is empty")),
+        key => text(FIELD, key, ID_BYTES_MAX),
     }
 }

@@ -65,6 +65,8 @@ pub use error::{Error, StoreError, StoreErrorKind};
 pub use maintenance::pruner::{Cleaned, Retention};
 pub use manager::{Backpressure, Builder, Config, Dispatched, Stats, TaskManager};
 pub use store::{ListQuery, MemoryStore, Page, Store};
+#[cfg(feature = "postgres")]
+pub use store::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteOptions, SqliteStore};
 pub use stream::{ChunkStream, SnapshotKind, Start, StreamItem, StreamOptions};

@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use sidestream_core::{
     Command, Filter, Invalid, Json, Namespace, NewTask, Seq, Spec, Task, TaskId, ThreadId,
@@ -38,6 +39,8 @@ pub use stats::Stats;
 /// Every worker inside a process has an id that begins so: of an exclusive store, a former one is
 /// known to be gone.
 const LOCAL_WORKER: &str = "local-";
+/// How long a shutdown waits, at its end, for whatever is still there.
+const END_GRACE: Duration = Duration::from_secs(1);
 
 /// What a dispatch came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -450,7 +453,8 @@ impl TaskManager {
     /// Ends well: claims no more, gives running handlers the grace to finish, stops those that do not,
     /// and ends every stream. Their tasks go the way their retries say.
     ///
-    /// Can be called more than once; every clone is shut down with it.
+    /// Can be called more than once; every clone is shut down with it. A handler that blocks its thread
+    /// cannot be stopped: it is left behind.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         inner.worker.drain().await;
@@ -459,7 +463,8 @@ impl TaskManager {
         // What callers are waiting for is still done; a store that hangs is not waited for.
         let _ = timeout(grace, inner.writer.close()).await;
         inner.spawner.kill();
-        inner.spawner.wait().await;
+        // What is killed ends when it next waits: a handler that blocks its thread never does.
+        let _ = timeout(END_GRACE, inner.spawner.wait()).await;
     }
 
     /// Stops everything where it stands, as a crash of the process would: for tests.

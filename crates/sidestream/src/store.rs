@@ -26,12 +26,26 @@ use tokio::sync::watch;
 use crate::error::StoreError;
 
 pub mod conformance;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod counts;
 pub mod finding;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod recent;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod steady;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod stored;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod wanted;
 
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 

@@ -34,3 +34,44 @@ impl Backend for Sqlite {
 }
 
 sidestream::conformance_suite!(sqlite, Sqlite(TempDir::new().expect("a directory")));
+
+#[cfg(feature = "postgres")]
+mod with_postgres {
+    use super::*;
+    use sidestream::store::{PostgresOptions, PostgresStore};
+    use sidestream_test_postgres::Cluster;
+
+    struct Postgres {
+        cluster: Cluster,
+        database: String,
+        is_prepared: bool,
+    }
+
+    impl Postgres {
+        fn new(is_prepared: bool) -> Self {
+            let cluster = Cluster::start();
+            let database = cluster.database();
+            Self {
+                cluster,
+                database,
+                is_prepared,
+            }
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl Backend for Postgres {
+        async fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Store> {
+            let options = PostgresOptions {
+                clock: Some(clock),
+                prepared: self.is_prepared,
+                ..PostgresOptions::default()
+            };
+            let url = self.cluster.url(&self.database);
+            let opened = PostgresStore::open(&url, options).await;
+            Arc::new(opened.expect("the store opens"))
+        }
+    }
+
+    sidestream::conformance_suite!(postgres, Postgres::new(true));
+}

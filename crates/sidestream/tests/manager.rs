@@ -9,7 +9,7 @@ use sidestream::clock::RuntimeClock;
 use sidestream::core::{Record, Rejection};
 use sidestream::{
     Backpressure, ChunkStream, ChunkType, Config, Context, Dispatched, Error, Filter, HandlerError,
-    MemoryStore, NewTask, Start, Status, StreamOptions, Task, TaskId, TaskManager, Tool,
+    MemoryStore, NewTask, Retention, Start, Status, StreamOptions, Task, TaskId, TaskManager, Tool,
 };
 
 /// A store whose time is the runtime's, which the tests pause.
@@ -182,6 +182,52 @@ async fn a_suspended_task_holds_no_slot_and_goes_on_when_resumed() {
     assert_eq!(task.result.unwrap().as_str(), "true");
 }
 
+/// A task without arguments has `{}`, which a handler that wants none must not refuse.
+#[tokio::test(start_paused = true)]
+async fn a_handler_without_arguments_runs_a_task_without_arguments() {
+    let manager = manager().await;
+    let without = [NewTask::new("flaky"), NewTask::new("flaky").args(json!({}))];
+    for task in without {
+        let id = dispatch(&manager, task.max_retries(3_u32)).await;
+        let task = manager.wait(&id).await.unwrap();
+        assert_eq!(task.status, Status::Completed, "{:?}", task.error);
+    }
+    let id = dispatch(&manager, NewTask::new("flaky").args(json!({"a": 1}))).await;
+    let error = manager.wait(&id).await.unwrap().error.unwrap();
+    assert!(error.message.contains("args do not fit"), "{error:?}");
+}
+
+/// E1: limits that nothing passes, and a cleanup without a pause.
+#[tokio::test(start_paused = true)]
+async fn a_setting_with_which_nothing_could_run_is_refused() {
+    let never = Retention {
+        every: Duration::ZERO,
+        ..Retention::default()
+    };
+    let no_slot = Config {
+        concurrency_per_agent: Some(0),
+        ..Config::default()
+    };
+    let no_pause = Config {
+        retention: never,
+        ..Config::default()
+    };
+    let idle = Tool::new("idle", |_: Context, (): ()| async move {
+        Ok::<_, HandlerError>(())
+    });
+    let builder = || TaskManager::builder(store());
+    for (builder, field) in [
+        (builder().config(no_slot), "concurrencyPerAgent"),
+        (builder().config(no_pause), "retention.every"),
+        (builder().tool(idle.concurrency(0)), "concurrency"),
+    ] {
+        let Err(Error::Invalid(invalid)) = builder.start().await else {
+            panic!("{field} is accepted");
+        };
+        assert_eq!(invalid.field, field, "{invalid}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unknown_tool_is_refused_by_name() {
     let manager = manager().await;
@@ -208,6 +254,33 @@ async fn shutdown_waits_for_the_grace_then_lets_the_retries_decide() {
     while let Some(item) = stream.next().await {
         item.unwrap();
     }
+}
+
+/// R7: a handler that blocks its thread cannot be stopped, and no shutdown waits for it for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn shutdown_does_not_wait_for_a_handler_that_blocks_its_thread() {
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(parking_lot::Mutex::new(released));
+    let blocks = Tool::new("blocks", move |_: Context, (): ()| {
+        let released = Arc::clone(&released);
+        async move {
+            let _ = released.lock().recv();
+            Ok::<_, HandlerError>(())
+        }
+    });
+    let config = Config {
+        grace: Duration::from_millis(20),
+        ..Config::default()
+    };
+    let builder = TaskManager::builder(MemoryStore::new()).tool(blocks);
+    let manager = builder.config(config).start().await.unwrap();
+    let mut stream = manager.stream(StreamOptions::default()).await.unwrap();
+    dispatch(&manager, call("blocks")).await;
+    until(&mut stream, ChunkType::Running).await;
+    let bound = Duration::from_secs(20);
+    let shut_down = tokio::time::timeout(bound, manager.shutdown()).await;
+    drop(release);
+    shut_down.expect("it hangs");
 }
 
 /// Who dispatched before the shutdown hears what came of it, and it is so.

@@ -2,7 +2,6 @@
 
 use crate::args::{Common, ConfigCommand};
 use crate::config::Sources;
-use crate::config::keys::find;
 use crate::console::{Console, Style, table};
 use crate::exit::{Exit, Failure};
 use crate::place;
@@ -13,24 +12,19 @@ pub(crate) fn config(
     console: Console,
 ) -> Result<Exit, Failure> {
     let ConfigCommand::Check { file } = command;
-    let data = find("store", "data").expect("it is a key");
-    let flags = common
-        .data
-        .iter()
-        .map(|text| (data, text.clone()))
-        .collect();
+    let flags = place::flags(common).collect();
     let sources = Sources::of_process(flags, file.or_else(|| common.config.clone()));
     let settings = place::resolve(&sources)?;
     if console.json {
         for it in &settings.effective {
-            let (value, origin) = (it.value.to_string(), it.origin.to_string());
+            let (value, origin) = (it.shown(), it.origin.to_string());
             console.json(&serde_json::json!({"key": it.path, "value": value, "origin": origin}))?;
         }
     } else {
         let rows: Vec<_> = settings
             .effective
             .iter()
-            .map(|it| vec![it.path.clone(), it.value.to_string(), it.origin.to_string()])
+            .map(|it| vec![it.path.clone(), it.shown(), it.origin.to_string()])
             .collect();
         for (at, line) in table(&["KEY", "VALUE", "SAID BY"], &rows)
             .iter()

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use serde_json::json;
-use sidestream::SqliteStore;
 use sidestream::store::finding::{Finding, Verdict};
+use sidestream::{PostgresStore, SqliteStore};
 use sidestream_client::Client;
 use tokio::time::Instant;
 
 use crate::args::Common;
+use crate::config::Database;
 use crate::console::{Console, Style, padded, plain};
 use crate::exit::{Exit, Failure};
 use crate::place;
@@ -21,7 +22,12 @@ pub(crate) async fn doctor(common: &Common, console: Console) -> Result<Exit, Fa
         Some(client) => vec![server(&client).await],
         None => {
             let settings = place::settings(common)?;
-            directory(common, &settings.data).await?
+            match &settings.database {
+                Some(Database { url, options }) => {
+                    PostgresStore::examine(url, options.clone()).await?
+                }
+                None => directory(common, &settings.data).await?,
+            }
         }
     };
     let mut worst = Verdict::Good;

@@ -211,7 +211,7 @@ fn show_followed(chunk: &sidestream_client::Chunk, console: Console) -> Result<(
     Ok(())
 }
 
-/// Runs it in this process, which has the data to itself until the task has ended.
+/// Runs it in this process: where it has the data to itself, until the task has ended.
 async fn run_here(
     common: &Common,
     local: Local,
@@ -224,9 +224,7 @@ async fn run_here(
     } else {
         named(&settings.tools, &task.tool_name)?
     };
-    let manager = TaskManager::builder_on(local.store)
-        .config(settings.manager)
-        .tool(tool);
+    let manager = local.manager(settings.manager).tool(tool);
     let manager = manager.start().await?.in_namespace(local.namespace);
     let ended = run_to_end(&manager, task, console).await;
     manager.shutdown().await;

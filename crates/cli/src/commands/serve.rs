@@ -12,8 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::Common;
 use crate::commands::run::command_tool;
 use crate::config::flags::SettingFlags;
-use crate::config::keys::find;
-use crate::config::{ConfiguredTool, Settings, Sources};
+use crate::config::{ConfiguredTool, Settings, Sources, without_password};
 use crate::console::{Console, Style};
 use crate::exit::{Exit, Failure};
 use crate::place::{self, Announcement};
@@ -24,28 +23,32 @@ pub(crate) async fn serve(
     SettingFlags(mut flags): SettingFlags,
     console: Console,
 ) -> Result<Exit, Failure> {
-    let data = find("store", "data").expect("it is a key");
-    flags.extend(common.data.iter().map(|text| (data, text.clone())));
+    flags.extend(place::flags(common));
     let settings = place::resolve(&Sources::of_process(flags, common.config.clone()))?;
     start_log(&settings)?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
 
-    let store = place::open_to_serve(&settings.data, settings.store.clone()).await?;
-    let store: Arc<dyn Store> = Arc::new(store);
+    let store: Arc<dyn Store> = match &settings.database {
+        Some(database) => Arc::new(place::open_database(database).await?),
+        None => Arc::new(place::open_to_serve(&settings.data, settings.store.clone()).await?),
+    };
     // No task is begun unless the server can start.
     let reserved = Server::reserve(settings.server.clone(), Arc::clone(&store)).await;
     let reserved = reserved.map_err(cannot_listen)?;
     let manager = start_manager(&settings, &store).await?;
     let server = reserved.with(manager.clone());
     let url = url_of(server.local_addr());
-    let announcement = Announcement::make(&settings.data, &url)?;
+    let (announcement, what) = match &settings.database {
+        Some(database) => (None, without_password(&database.url)),
+        None => (
+            Some(Announcement::make(&settings.data, &url)?),
+            settings.data.display().to_string(),
+        ),
+    };
     let url = console.paint_error(Style::Bold, &url);
-    console.note(&format!(
-        "sidestream serves {} at {url}",
-        settings.data.display()
-    ));
+    console.note(&format!("sidestream serves {what} at {url}"));
 
     let shutdown = CancellationToken::new();
     let mut signals = JoinSet::new();

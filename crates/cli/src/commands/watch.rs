@@ -3,7 +3,9 @@
 use std::pin::pin;
 
 use sidestream::clock::{Clock, SystemClock};
-use sidestream::{Cursor, TaskId};
+use sidestream::core::Rejection;
+use sidestream::core::wire::TaskRecord;
+use sidestream::{ChunkType, Cursor, Filter, Start, StreamOptions, TaskId};
 use sidestream_client::{Chunk, Client, Item, StreamRequest};
 
 use crate::args::{Common, WatchArgs};
@@ -11,7 +13,7 @@ use crate::commands::run::exit_of;
 use crate::console::{Console, Style, cut, padded};
 use crate::exit::{Exit, Failure};
 use crate::following::Following;
-use crate::place::{IfMissing, Local, Place};
+use crate::place::{IfMissing, Local, Place, own_chunk};
 use crate::show;
 use crate::signals::told_to_stop;
 
@@ -27,8 +29,66 @@ pub(crate) async fn watch(
 ) -> Result<Exit, Failure> {
     match Place::find(common, IfMissing::Refuse).await? {
         Place::Server(client) => watch_server(common, &client, &args, console).await,
-        Place::Store(local) => replay(&local, &args, console).await,
+        Place::Store(local) if local.store.is_exclusive() => replay(&local, &args, console).await,
+        Place::Store(local) => watch_database(common, local, &args, console).await,
     }
+}
+
+/// What servers do on a database that they share with us.
+async fn watch_database(
+    common: &Common,
+    local: Local,
+    args: &WatchArgs,
+    console: Console,
+) -> Result<Exit, Failure> {
+    let settings = crate::place::settings(common)?;
+    let manager = local.manager(settings.manager).start().await?;
+    let manager = manager.in_namespace(local.namespace);
+    let id = args.id.as_deref().map(TaskId::new).transpose()?;
+    let mut options = StreamOptions {
+        filter: args.filter()?,
+        snapshot: args.snapshot.into(),
+        ..StreamOptions::default()
+    };
+    if let Some(id) = &id {
+        if manager.get(id).await?.is_none() {
+            return Err(Rejection::NotFound(id.clone()).into());
+        }
+        options.filter = Filter::default().task(id.clone()).types(ChunkType::ALL);
+        options.start = Start::After("0".parse()?);
+        options.ends_with_task = true;
+    }
+    if let Some(after) = &args.after {
+        options.start = Start::After(after.parse()?);
+    }
+    let mut stream = manager.stream(options).await?;
+    let mut lines = Lines::new(console);
+    let mut told_to_stop = pin!(told_to_stop());
+    let exit = loop {
+        let item = tokio::select! {
+            item = stream.next() => item,
+            _ = &mut told_to_stop => {
+                if let Some(cursor) = stream.cursor().filter(|_| id.is_none()) {
+                    console.note(&format!("go on from here with --after {cursor}"));
+                }
+                break Exit::Done;
+            }
+        };
+        match item {
+            Some(item) => {
+                if let Some(chunk) = item?.chunk {
+                    lines.show(&own_chunk(&chunk))?;
+                }
+            }
+            None => {
+                let id = id.as_ref().expect("only a story ends by itself");
+                let task = manager.get(id).await?;
+                break exit_of(task.as_ref().map(TaskRecord::from).as_ref());
+            }
+        }
+    };
+    manager.shutdown().await;
+    Ok(exit)
 }
 
 fn request(args: &WatchArgs) -> Result<StreamRequest, Failure> {

@@ -8,9 +8,10 @@ use super::keys::{Fallback, KEYS, Key};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SettingFlags(pub(crate) Vec<(&'static Key, String)>);
 
-/// The data directory is said by every subcommand.
+/// Where the data is, is said to every subcommand.
 fn own_keys() -> impl Iterator<Item = &'static Key> {
-    KEYS.iter().filter(|key| key.name != "data")
+    let is_common = |key: &Key| ["data", "database_url"].contains(&key.name);
+    KEYS.iter().filter(move |key| !is_common(key))
 }
 
 impl Args for SettingFlags {

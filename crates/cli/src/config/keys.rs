@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     Path,
     /// Any text.
     Text,
+    /// Where a database is. May hold a password, which is not shown.
+    DatabaseUrl,
     /// Any number of texts.
     Texts,
     /// At least one text.
@@ -121,6 +123,53 @@ pub(crate) const KEYS: &[Key] = &[
         number(1, 256),
         "4",
         "How many requests may read the database at once.",
+    ),
+    key(
+        "store",
+        "database_url",
+        Kind::DatabaseUrl,
+        "\"\"",
+        "A PostgreSQL database (14 or later) that any number of servers share, in place of the data directory: \
+         `postgresql://user:password@host/database?sslmode=verify-full`. Others on this machine can see a \
+         flag: the variable, or the file, is better.",
+    ),
+    key(
+        "store",
+        "database_listen_url",
+        Kind::DatabaseUrl,
+        "\"\"",
+        "Where to listen for what other servers do, if `database_url` leads to a proxy that pools connections \
+         by transaction: straight to the database.",
+    ),
+    key(
+        "store",
+        "database_schema",
+        Kind::Text,
+        "\"sidestream\"",
+        "The PostgreSQL schema that everything is in. It is made if it is not there.",
+    ),
+    key(
+        "store",
+        "database_connections_max",
+        number(2, 1_000),
+        "16",
+        "How many connections to the database one server opens at most, beside one that listens and one in \
+         reserve.",
+    ),
+    key(
+        "store",
+        "database_prepared",
+        Kind::Flag,
+        "true",
+        "May the database keep prepared statements? `false` behind a proxy that pools connections by \
+         transaction and does not know of them.",
+    ),
+    key(
+        "store",
+        "database_statement_ms",
+        number(100, DAY_MS),
+        "30_000",
+        "How long one statement may take.",
     ),
     key(
         "server",
@@ -504,6 +553,7 @@ impl Kind {
             Self::Address => "an IP address and a port, such as 127.0.0.1:7600".into(),
             Self::Path => "a path".into(),
             Self::Text => "a text".into(),
+            Self::DatabaseUrl => "the URL of a database".into(),
             Self::Texts => "a list of texts".into(),
             Self::Command => "a list of texts that begins with a program".into(),
             Self::Pairs => "a table of texts".into(),
@@ -514,7 +564,7 @@ impl Kind {
     pub(crate) fn accepts(self, value: &Value) -> bool {
         match (self, value) {
             (Self::Flag, Value::Flag(_))
-            | (Self::Text, Value::Text(_))
+            | (Self::Text | Self::DatabaseUrl, Value::Text(_))
             | (Self::Texts, Value::Texts(_))
             | (Self::Pairs, Value::Pairs(_)) => true,
             (Self::Number { min, max }, Value::Number(number)) => (min..=max).contains(number),
@@ -531,7 +581,9 @@ impl Kind {
         let value = match self {
             Self::Flag => Value::Flag(text.parse().ok()?),
             Self::Number { .. } => Value::Number(text.replace('_', "").parse().ok()?),
-            Self::Word(_) | Self::Address | Self::Path | Self::Text => Value::Text(text.into()),
+            Self::Word(_) | Self::Address | Self::Path | Self::Text | Self::DatabaseUrl => {
+                Value::Text(text.into())
+            }
             Self::Texts => {
                 let texts = text.split(',').map(str::trim);
                 Value::Texts(
@@ -557,6 +609,7 @@ impl Kind {
             Self::Address => "ADDRESS:PORT",
             Self::Path => "PATH",
             Self::Text => "TEXT",
+            Self::DatabaseUrl => "URL",
             Self::Texts | Self::Command | Self::Pairs => "LIST",
         }
     }

@@ -77,11 +77,14 @@ impl Home {
     pub(crate) fn serve(&self, args: &[&str]) -> Server {
         let args = [&["serve"], args].concat();
         let child = self.command(&args).stderr(Stdio::piped()).spawn().unwrap();
-        let mut server = Server { child };
+        let url = String::new();
+        let mut server = Server { child, url };
         let stderr = BufReader::new(server.child.stderr.take().unwrap());
         let lines = Lines::of(stderr);
         let said = lines.until("sidestream serves");
-        assert!(said.is_some(), "the server did not start");
+        let said = said.expect("the server did not start");
+        let (_, url) = said.rsplit_once(' ').expect("its address comes last");
+        url.clone_into(&mut server.url);
         server
     }
 }
@@ -116,6 +119,8 @@ impl Ended {
 /// A server, killed when the test is over.
 pub(crate) struct Server {
     child: Child,
+    /// Where it listens.
+    pub(crate) url: String,
 }
 
 impl Server {

@@ -5,6 +5,7 @@ mod binary;
 
 mod care;
 mod config;
+mod database;
 mod demo;
 mod keys;
 mod local;

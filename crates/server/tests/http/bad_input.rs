@@ -223,6 +223,9 @@ async fn a_dispatch_that_cannot_be_accepted_says_why() {
             &["Idempotency-Key is empty"],
         ),
     ];
+    // An empty key would make all tasks of those who send it one.
+    let empty_key = with("idempotencyKey", json!(""));
+    cases.push(case(empty_key, 400, &["idempotencyKey is empty"]));
     for field in ["toolCallId", "agentId", "runId", "threadId", "resourceId"] {
         cases.push(case(with(field, json!("")), 400, &[field, "is empty"]));
         cases.push(case(

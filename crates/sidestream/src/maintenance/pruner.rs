@@ -41,6 +41,22 @@ impl Default for Retention {
     }
 }
 
+impl Retention {
+    /// Nothing is removed: for a process that only helps others with their data.
+    #[must_use]
+    pub fn for_ever() -> Self {
+        const YEARS: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
+        Self {
+            completed: YEARS,
+            failed: YEARS,
+            untold: YEARS,
+            log: YEARS,
+            log_events_max: 1 << 50,
+            every: YEARS,
+        }
+    }
+}
+
 /// What a cleanup removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cleaned {

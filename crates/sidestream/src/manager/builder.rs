@@ -111,6 +111,10 @@ impl Builder {
         let mut tools = BTreeMap::new();
         for tool in self.tools {
             let name = tool.name()?;
+            if tool.settings.concurrency == Some(0) {
+                let problem = format!("of the tool {name} is 0: none of its tasks could run");
+                return Err(Invalid::new("concurrency", problem).into());
+            }
             if tools.insert(name, tool.clone()).is_some() {
                 let problem = format!("{:?} is registered twice", tool.name);
                 return Err(Invalid::new("tool", problem).into());

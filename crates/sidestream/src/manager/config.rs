@@ -71,12 +71,18 @@ pub enum Backpressure {
 
 /// Checks what a type cannot.
 pub(super) fn check(config: &Config) -> Result<(), Invalid> {
-    let positive = [
-        ("concurrency", u64::from(config.concurrency)),
-        ("leaseMs", config.lease_ms),
+    let is_zero = [
+        ("concurrency", config.concurrency == 0),
+        (
+            "concurrencyPerAgent",
+            config.concurrency_per_agent == Some(0),
+        ),
+        ("leaseMs", config.lease_ms == 0),
+        // Without a pause between them cleanups would keep the store busy.
+        ("retention.every", config.retention.every.is_zero()),
     ];
-    for (field, number) in positive {
-        if number == 0 {
+    for (field, is_zero) in is_zero {
+        if is_zero {
             return Err(Invalid::new(field, "is 0"));
         }
     }

@@ -59,6 +59,7 @@ mod reports;
 mod rescue;
 mod retention;
 mod rows;
+mod shared;
 mod snapshot;
 mod values;
 
@@ -67,7 +68,8 @@ mod values;
 pub trait Backend: Send + Sync + 'static {
     /// Opens the data of this backend: empty the first time, later as the last store left it. The
     /// store goes by `clock`, which is the same each time. The suite drops a store before it opens
-    /// the next.
+    /// the next, unless the store says that it is not exclusive ([`Store::is_exclusive`]): then several
+    /// are open at once.
     async fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Store>;
 }
 
@@ -150,6 +152,12 @@ macro_rules! for_each_promise {
             list: pages_cover_everything_once,
             list: a_page_goes_on_where_the_last_one_ended,
             list: a_limit_of_zero_gives_the_total,
+            shared: what_one_commits_another_reads,
+            shared: the_bell_rings_for_what_others_commit,
+            shared: several_who_commit_leave_no_hole,
+            shared: batches_that_cross_are_both_carried_out,
+            shared: repetitions_through_several_make_one_task,
+            shared: the_limits_hold_across_all,
             values: ids_of_any_shape_are_kept_apart,
             values: large_payloads_are_kept,
             values: too_large_payloads_change_nothing,
@@ -254,6 +262,16 @@ impl World {
     async fn reopen(&mut self) {
         self.store = None;
         self.store = Some(self.backend.open(Arc::new(self.clock.clone())).await);
+    }
+
+    /// The same world, seen through another store that is open at the same time; through the same one,
+    /// if no other can be.
+    async fn beside(&self) -> Self {
+        let mut other = self.clone();
+        if !self.store().is_exclusive() {
+            other.store = Some(self.backend.open(Arc::new(self.clock.clone())).await);
+        }
+        other
     }
 
     fn store(&self) -> &dyn Store {

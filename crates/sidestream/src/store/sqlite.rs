@@ -19,6 +19,8 @@ use sidestream_core::wire::SnapshotTask;
 use sidestream_core::{Epoch, Namespace, Seq, Status, Task, TaskId, ThreadId, Timestamp};
 use tokio::sync::{oneshot, watch};
 
+use super::counts::Scope;
+use super::steady::SteadyClock;
 use super::{
     ApiKey, Committed, Head, ListQuery, LogPage, LogQuery, Page, Pin, Request, Result, Snapshot,
     SnapshotQuery, Store,
@@ -42,26 +44,22 @@ mod plans;
 mod prepare;
 mod queue;
 mod readers;
-mod recent;
 mod requests;
 mod row;
 mod scan;
 mod schema;
 mod snapshot;
 mod spec;
-mod steady;
 mod tasks;
 mod transaction;
 mod upkeep;
 mod writer;
 
 use checkpoint::Checkpointer;
-use counters::Scope;
 use lock::DirectoryLock;
 use prepare::prepare;
 use readers::Readers;
 use spec::Specs;
-use steady::SteadyClock;
 use tasks::Tasks;
 use transaction::Memory;
 use writer::{Job, Published, Writer};

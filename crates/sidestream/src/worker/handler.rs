@@ -74,7 +74,8 @@ impl ToolSettings {
 impl Tool {
     /// A tool behind an async function of typed arguments and result.
     ///
-    /// Arguments that do not have the shape of `Args` fail the task for good, since no retry can help.
+    /// Arguments that do not have the shape of `Args` fail the task for good, since no retry can help. A
+    /// task without arguments has `{}`, which `()` takes, too.
     /// A result of `()` is no result.
     pub fn new<Args, Output, Call, Running>(name: impl Into<String>, call: Call) -> Self
     where
@@ -452,7 +453,7 @@ where
     Running: Future<Output = Result<Output, HandlerError>> + Send + 'static,
 {
     fn call(&self, context: Context) -> BoxFuture<'static, Outcome> {
-        let args = match context.task().args.parse::<Args>() {
+        let args = match read_args::<Args>(&context.task().args) {
             Ok(args) => args,
             Err(error) => {
                 let outcome = HandlerError::permanent(format!("args do not fit: {error}"));
@@ -467,6 +468,14 @@ where
             }
         })
     }
+}
+
+/// A task dispatched without arguments has `{}`: what reads that from nothing, as `()` does, wants none.
+fn read_args<Args: DeserializeOwned>(args: &Json) -> Result<Args, serde_json::Error> {
+    args.parse().or_else(|error| match args.as_str() {
+        "{}" => serde_json::from_str("null").map_err(|_| error),
+        _ => Err(error),
+    })
 }
 
 fn completed<T: Serialize>(output: &T) -> Outcome {

@@ -136,7 +136,8 @@ pub struct Closed;
 /// Its outputs, in order: each line of stdout, as JSON if the line is one JSON value, else as a
 /// JSON string; each line of stderr as `{"stream":"stderr","text":…}`. The order between the two is
 /// as we happened to read them. Invalid UTF-8 is replaced by U+FFFD; a line may end in CRLF; a last
-/// line needs no newline; a line over the limit is cut and ends in `…[N bytes cut]`.
+/// line needs no newline; a line over the limit, or of more than 1 MiB as JSON, is cut and ends in
+/// `…[N bytes cut]`.
 ///
 /// Its result, on exit code 0: the last line of stdout that is not blank if that is one JSON value
 /// (a long one is not cut here), else all of stdout as a JSON string without its last newlines,

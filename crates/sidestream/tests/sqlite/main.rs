@@ -10,3 +10,5 @@ mod room;
 mod rows;
 mod support;
 mod wal;
+#[path = "../work/mod.rs"]
+mod work;

@@ -109,6 +109,32 @@ async fn a_page_of_the_log_is_of_limited_size() {
     }
 }
 
+/// S4: so would a page of tasks whose arguments are of a megabyte each.
+#[tokio::test]
+async fn a_page_of_the_log_is_of_limited_size_with_its_arguments() {
+    let directory = directory();
+    let store = open(directory.path()).expect("it opens");
+    let args = serde_json::Value::from("x".repeat(1_000_000));
+    for n in 0..12 {
+        let request = dispatch(&format!("t{n}"), args.clone());
+        store.commit(vec![request]).await.expect("it is committed");
+    }
+    claim(&store, 12).await.expect("they are claimed");
+    let mut query = LogQuery {
+        after: Seq(0),
+        limit: 1_000,
+        task: None,
+    };
+    let mut seen = 0;
+    while query.after < Seq(24) {
+        let page = store.log(&query).await.expect("the log is read");
+        assert!(page.entries.len() <= 5, "{} events", page.entries.len());
+        seen += page.entries.len();
+        query.after = page.through;
+    }
+    assert_eq!(seen, 24);
+}
+
 #[tokio::test]
 async fn a_schema_that_is_not_ours_is_refused() {
     let directory = directory();

@@ -1,128 +1,15 @@
-//! What these tests share: work for a store, and the check that its log and rows agree.
+//! What these tests share beside the work: data directories.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use sidestream::core::task::TaskDefaults;
-use sidestream::core::{
-    Command, Namespace, NewTask, ReportNumber, Seq, Status, Task, TaskId, ToolName, WorkerId,
-    lifecycle,
-};
 use sidestream::error::StoreError;
-use sidestream::store::{
-    Admission, Answer, Claim, Limits, ListQuery, LogQuery, PageStart, Request, SqliteOptions,
-    SqliteStore, Store,
-};
+use sidestream::store::{SqliteOptions, SqliteStore};
+
+pub(crate) use crate::work::*;
 
 pub(crate) fn open(directory: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(directory, SqliteOptions::default())
-}
-
-pub(crate) fn dispatch(id: &str, args: serde_json::Value) -> Request {
-    let id = TaskId::new(id).expect("a plain id");
-    let task = NewTask::new("tool")
-        .args(args)
-        .agent("agent")
-        .thread("thread");
-    let spec = task.into_spec(Namespace::default(), id, TaskDefaults::default());
-    Request::Dispatch {
-        spec: Arc::new(spec.expect("a plain task")),
-        admission: Admission::Queue,
-    }
-}
-
-pub(crate) async fn dispatch_some(store: &SqliteStore, ids: impl IntoIterator<Item = String>) {
-    let batch = ids
-        .into_iter()
-        .map(|id| dispatch(&id, serde_json::json!({})));
-    let committed = store
-        .commit(batch.collect())
-        .await
-        .expect("it is committed");
-    assert!(committed.answers.iter().all(Result::is_ok));
-}
-
-pub(crate) async fn claim(store: &SqliteStore, limit: u32) -> Result<Vec<Task>, StoreError> {
-    let claim = Claim {
-        worker: WorkerId::new("worker").expect("a plain id"),
-        tools: Arc::from([ToolName::new("tool").expect("a plain name")]),
-        namespace: None,
-        limit,
-        lease_ms: 30_000,
-        limits: Arc::new(Limits::default()),
-    };
-    let mut committed = store.commit(vec![Request::Claim(claim)]).await?;
-    match committed.answers.remove(0) {
-        Ok(Answer::Claimed(claimed)) => Ok(claimed.tasks),
-        other => panic!("expected a claim, got {other:?}"),
-    }
-}
-
-pub(crate) fn complete(task: &Task) -> Request {
-    Request::Command {
-        namespace: task.identity().namespace.clone(),
-        id: task.id().clone(),
-        command: Command::Complete {
-            attempt: task.attempt,
-            report: ReportNumber::NONE,
-            result: Some(serde_json::json!({"done": true}).into()),
-        },
-    }
-}
-
-/// All tasks of the default namespace, by id, without their leases.
-pub(crate) async fn rows(store: &SqliteStore) -> BTreeMap<TaskId, Task> {
-    let mut query = ListQuery::new(Namespace::default(), 500);
-    let mut rows = BTreeMap::new();
-    loop {
-        let page = store.list(&query).await.expect("the list is read");
-        for mut task in page.tasks {
-            task.lease = None;
-            rows.insert(task.id().clone(), task);
-        }
-        let Some(next) = page.next else {
-            assert_eq!(page.total, rows.len() as u64, "the total is exact");
-            return rows;
-        };
-        query.start = PageStart::After(next);
-    }
-}
-
-/// The log has no hole (L2), and each row is the fold of its events (L3). Returns the rows.
-pub(crate) async fn audit(store: &SqliteStore) -> BTreeMap<TaskId, Task> {
-    let mut folded: BTreeMap<TaskId, Option<Task>> = BTreeMap::new();
-    let mut after = Seq(0);
-    loop {
-        let query = LogQuery {
-            after,
-            limit: 1_000,
-            task: None,
-        };
-        let page = store.log(&query).await.expect("the log is read");
-        for entry in &page.entries {
-            assert_eq!(entry.event.seq, after.next(), "the log has no hole");
-            after = entry.event.seq;
-            let task = folded.entry(entry.task.id.clone()).or_default();
-            lifecycle::apply(task, &entry.task.namespace, &entry.event);
-        }
-        if page.entries.is_empty() {
-            assert_eq!(page.head.seq, after, "the log ends where it says");
-            break;
-        }
-    }
-    let rows = rows(store).await;
-    let folded: BTreeMap<_, _> = folded
-        .into_iter()
-        .filter_map(|(id, task)| Some((id, task?)))
-        .collect();
-    assert_eq!(rows, folded, "a row is the fold of its events");
-    let counts = store.counts().await.expect("the counts are read");
-    for status in Status::ALL {
-        let rows = rows.values().filter(|task| task.status == status).count();
-        assert_eq!(counts.get(&status).copied().unwrap_or(0), rows as u64);
-    }
-    rows
 }
 
 /// The files of a directory, each with its bytes.

@@ -2,9 +2,11 @@
 
 use rusqlite::Connection;
 
-use super::counters::{self, Scope};
+use super::counters;
 use super::failure::Result;
-use super::scan::{Wanted, Way};
+use super::scan::Way;
+use crate::store::counts::Scope;
+use crate::store::wanted::Wanted;
 
 /// What it costs to look at a row, where it costs 1 to look at an entry of an index.
 const ROW_COST: u64 = 10;

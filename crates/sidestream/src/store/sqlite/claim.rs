@@ -12,11 +12,11 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use rusqlite::params;
 use sidestream_core::{AgentId, Command, Namespace, Status, Task, ToolName};
 
-use super::counters::Scope;
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
 use super::queue::{self, Lane, Waiting};
 use super::transaction::Transaction;
+use crate::store::counts::Scope;
 use crate::store::{Claim, Claimed};
 
 /// The most delayed tasks of a tool that one claim finds due. When more come due at the same moment,

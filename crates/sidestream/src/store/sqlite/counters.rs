@@ -8,93 +8,14 @@
 use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use sidestream_core::{AgentId, Namespace, Status, Task, ToolName};
+use sidestream_core::{Status, Task};
 
 use super::failure::Result;
 use super::prepare::prepare;
+use crate::store::counts::{Counts, Scope};
 
 /// The most counters that are remembered between transactions.
 const REMEMBERED_MAX: usize = 10_000;
-
-/// Whose tasks are counted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Scope {
-    /// All tasks of all namespaces.
-    All,
-    /// A tool's, over all namespaces.
-    Tool(ToolName),
-    /// A namespace's.
-    Namespace(Namespace),
-    /// A tool's in a namespace.
-    NamespaceTool(Namespace, ToolName),
-    /// An agent's in a namespace.
-    NamespaceAgent(Namespace, AgentId),
-}
-
-impl Scope {
-    /// The columns `scope`, `namespace` and `value`.
-    fn columns(&self) -> [&str; 3] {
-        match self {
-            Self::All => ["all", "", ""],
-            Self::Tool(tool) => ["tool", "", tool.as_str()],
-            Self::Namespace(namespace) => ["namespace", namespace.as_str(), ""],
-            Self::NamespaceTool(namespace, tool) => {
-                ["namespace_tool", namespace.as_str(), tool.as_str()]
-            }
-            Self::NamespaceAgent(namespace, agent) => {
-                ["namespace_agent", namespace.as_str(), agent.as_str()]
-            }
-        }
-    }
-
-    /// Those that count a task.
-    fn of(task: &Task) -> impl Iterator<Item = Self> {
-        let task = task.identity();
-        let namespace = || task.namespace.clone();
-        let agent = task.agent_id.clone();
-        [
-            Self::All,
-            Self::Tool(task.tool_name.clone()),
-            Self::Namespace(namespace()),
-            Self::NamespaceTool(namespace(), task.tool_name.clone()),
-        ]
-        .into_iter()
-        .chain(agent.map(|agent| Self::NamespaceAgent(namespace(), agent)))
-    }
-}
-
-/// How many tasks stand in each status.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counts([i64; Status::ALL.len()]);
-
-impl Counts {
-    /// How many stand so.
-    pub(super) fn of(&self, status: Status) -> u64 {
-        u64::try_from(self.0[status as usize]).unwrap_or(0)
-    }
-
-    /// How many stand in any of these, each named once; in any at all, if none is named.
-    pub(super) fn of_any(&self, statuses: &[Status]) -> u64 {
-        let is_asked = |status: &Status| statuses.is_empty() || statuses.contains(status);
-        let statuses = Status::ALL.into_iter().filter(is_asked);
-        statuses.map(|status| self.of(status)).sum()
-    }
-
-    pub(super) fn plus(mut self, other: Self) -> Self {
-        for (mine, more) in self.0.iter_mut().zip(other.0) {
-            *mine += more;
-        }
-        self
-    }
-
-    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let mut counts = Self::default();
-        for (i, count) in counts.0.iter_mut().enumerate() {
-            *count = row.get(i)?;
-        }
-        Ok(counts)
-    }
-}
 
 /// Reads one counter: of the tasks whose owner is elsewhere, or of the others.
 pub(super) fn read(connection: &Connection, scope: &Scope, is_external: bool) -> Result<Counts> {
@@ -102,8 +23,16 @@ pub(super) fn read(connection: &Connection, scope: &Scope, is_external: bool) ->
         FROM counters WHERE scope = ?1 AND namespace = ?2 AND value = ?3 AND is_external = ?4";
     let mut statement = prepare(connection, sql)?;
     let [kind, namespace, value] = scope.columns();
-    let counts = statement.query_row(params![kind, namespace, value, is_external], Counts::read);
+    let counts = statement.query_row(params![kind, namespace, value, is_external], read_counts);
     Ok(counts.optional()?.unwrap_or_default())
+}
+
+fn read_counts(row: &Row<'_>) -> rusqlite::Result<Counts> {
+    let mut counts = Counts::default();
+    for (i, count) in counts.0.iter_mut().enumerate() {
+        *count = row.get(i)?;
+    }
+    Ok(counts)
 }
 
 /// Reads both counters of a scope; only one, where it is said which.
@@ -152,7 +81,9 @@ impl Counters {
         if before == after {
             return Ok(());
         }
-        for scope in Scope::of(task) {
+        let identity = task.identity();
+        let agent = identity.agent_id.as_ref();
+        for scope in Scope::of(&identity.namespace, &identity.tool_name, agent) {
             let counter = (scope, task.is_external());
             let known = self.known(connection, &counter)?;
             for (status, by) in [(before, -1), (after, 1)] {

@@ -9,11 +9,13 @@ use rusqlite::types::Value;
 use sidestream_core::Timestamp;
 
 use super::choice::{self, Candidate};
-use super::counters::{self, Counts, Scope};
+use super::counters;
 use super::failure::{Failure, Result};
 use super::readers::Reading;
 use super::row;
-use super::scan::{Range, Statement, Wanted, Way, column, rows, time};
+use super::scan::{Range, Statement, Way, rows, time};
+use crate::store::counts::{Counts, Scope};
+use crate::store::wanted::{Wanted, column};
 use crate::store::{ListQuery, Page, PageKey, PageStart, TimeField};
 
 /// A range of times is counted up to so many tasks to learn whether it is narrow.

@@ -16,8 +16,8 @@ use super::readers::Reading;
 use super::spec;
 use crate::store::{Head, LogPage, LogQuery};
 
-/// A page ends after the event that brings its bodies to so many bytes, so that a page of outputs of a
-/// megabyte each stays small.
+/// A page ends after the event that brings it to so many bytes, so that a page of outputs of a megabyte
+/// each, or of tasks with such arguments, stays small.
 const PAGE_BYTES_MAX: usize = 4 * 1_048_576;
 
 /// Where the log begins and ends.
@@ -147,6 +147,10 @@ impl<'r> Unfinished<'r> {
         let spec = self.spec(key)?;
         let task = Arc::clone(&spec.identity);
         let kind = EventKind::from_stored(stored, || Some(spec))?;
+        // Whoever shows such an event writes the arguments out with it.
+        if let EventKind::Started { .. } | EventKind::Suspended { .. } = kind {
+            self.bytes += task.args.bytes();
+        }
         let event = Event {
             seq,
             at,
@@ -163,6 +167,7 @@ impl<'r> Unfinished<'r> {
         }
         let spec = self.reading.specs.of(self.reading.connection, key)?;
         let spec = spec.ok_or_else(|| Failure::Unreadable(format!("task {key} has no spec")))?;
+        self.bytes += spec.identity.args.bytes();
         self.specs.insert(key, Arc::clone(&spec));
         Ok(spec)
     }

@@ -7,12 +7,12 @@ use sidestream_core::{
     Command, Invalid, Namespace, Record, Rejection, Spec, Status, TaskId, ThreadId,
 };
 
-use super::counters::Scope;
 use super::failure::Result;
 use super::prepare::prepare;
 use super::row;
 use super::transaction::{Decided, Transaction};
-use crate::store::{Admission, Answer, ApiKey, Limits, Request, Told};
+use crate::store::counts::limits_on;
+use crate::store::{Admission, Answer, ApiKey, Request, Told};
 
 impl Transaction<'_> {
     pub(super) fn carry_out(&mut self, request: Request) -> Decided<Answer> {
@@ -193,25 +193,6 @@ impl Transaction<'_> {
         let mut statement = prepare(self.connection, sql)?;
         Ok(statement.execute(params![self.now.ms(), id])? as u64)
     }
-}
-
-/// The limits that a new task meets, each with what it counts and its name for people.
-fn limits_on(spec: &Spec, limits: &Limits) -> Vec<(Scope, u32, String)> {
-    let task = &spec.identity;
-    let total = limits
-        .total
-        .map(|limit| (Scope::All, limit, "tasks".into()));
-    let agent = task.agent_id.clone().zip(limits.per_agent);
-    let agent = agent.map(|(agent, limit)| {
-        let name = format!("tasks of agent {agent}");
-        let scope = Scope::NamespaceAgent(task.namespace.clone(), agent);
-        (scope, limit, name)
-    });
-    let tool = limits.per_tool.get(&task.tool_name).map(|limit| {
-        let name = format!("tasks of tool {}", task.tool_name);
-        (Scope::Tool(task.tool_name.clone()), *limit, name)
-    });
-    total.into_iter().chain(agent).chain(tool).collect()
 }
 
 fn signed(seq: u64) -> i64 {

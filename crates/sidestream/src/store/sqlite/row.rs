@@ -9,55 +9,14 @@ use std::sync::{Arc, LazyLock};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{CachedStatement, Connection, Row, ToSql, params_from_iter};
 use sidestream_core::{
-    AgentId, Attempt, Event, EventKind, Json, Lease, Namespace, Record, ReportNumber, ResourceId,
-    RunId, Seq, Status, Task, TaskError, TaskId, TaskIdentity, ThreadId, Timestamp, ToolCallId,
-    WorkerId, lifecycle,
+    AgentId, Attempt, Json, Lease, Namespace, Record, ReportNumber, ResourceId, RunId, Seq, Status,
+    Task, TaskError, TaskId, ThreadId, Timestamp, ToolCallId, WorkerId,
 };
 
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
 use super::spec::{Specs, json, required, text, time};
-
-/// A task, and what the store alone knows of it.
-#[derive(Debug, Clone)]
-pub(super) struct Stored {
-    /// The store's own number of it.
-    pub(super) key: i64,
-    /// The task.
-    pub(super) task: Task,
-    /// When its last event happened: a record's `updated_at` is its owner's.
-    pub(super) event_at: Timestamp,
-    /// Where it waits, while it does.
-    pub(super) queue: Option<Queue>,
-    /// Has it ended without its thread's agent having acknowledged it?
-    pub(super) is_untold: bool,
-}
-
-/// Where a pending task waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Queue {
-    /// To be claimed.
-    Ready,
-    /// For its time to come.
-    Delayed,
-}
-
-impl Queue {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Delayed => "delayed",
-        }
-    }
-
-    fn parse(text: &str) -> Result<Self> {
-        match text {
-            "ready" => Ok(Self::Ready),
-            "delayed" => Ok(Self::Delayed),
-            _ => Err(Failure::Unreadable(format!("a task waits in {text:?}"))),
-        }
-    }
-}
+use crate::store::stored::{Queue, Stored, reported};
 
 /// A status as its row has it.
 pub(super) fn status(text: &str) -> Result<Status> {
@@ -172,18 +131,6 @@ static SELECT_BY_REPETITION: LazyLock<String> = LazyLock::new(|| {
 });
 
 impl Stored {
-    /// Since when it stands as it does.
-    pub(super) fn since(&self) -> Timestamp {
-        let task = &self.task;
-        let since = match task.status {
-            Status::Running => task.started_at,
-            Status::Suspended => task.suspended_at,
-            status if status.is_terminal() => task.completed_at,
-            _ => None,
-        };
-        since.unwrap_or(task.updated_at)
-    }
-
     /// What each of [`COLUMNS`] holds.
     fn cells(&self) -> [Cell<'_>; COLUMNS.len()] {
         let task = &self.task;
@@ -388,20 +335,4 @@ fn read(connection: &Connection, specs: &Specs, row: &Row<'_>) -> Result<Stored>
         record: None,
     };
     stored(task, event_at)
-}
-
-/// What its owner's last report makes of a task.
-fn reported(identity: &Arc<TaskIdentity>, record: Arc<Record>, seq: Seq, at: Timestamp) -> Task {
-    let kind = EventKind::Recorded(record);
-    let mut task = None;
-    let event = Event {
-        seq,
-        at,
-        report: ReportNumber::NONE,
-        kind,
-    };
-    lifecycle::apply(&mut task, &identity.namespace, &event);
-    let mut task = task.expect("a report makes a task");
-    Arc::make_mut(&mut task.spec).identity = Arc::clone(identity);
-    task
 }

@@ -9,77 +9,13 @@ use std::fmt::Write as _;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 use sidestream_core::{
-    AgentId, Filter, Namespace, ResourceId, RunId, Status, TaskId, ThreadId, Timestamp, ToolCallId,
-    ToolName,
+    AgentId, ResourceId, RunId, Status, TaskId, ThreadId, Timestamp, ToolCallId, ToolName,
 };
 
 use super::failure::Result;
 use super::prepare::prepare;
-use crate::store::{ListQuery, TimeField};
-
-/// What is asked of a task. `None` and empty ask nothing.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Wanted {
-    pub(super) namespace: Namespace,
-    pub(super) statuses: Vec<Status>,
-    pub(super) task_id: Option<TaskId>,
-    pub(super) agent_id: Option<AgentId>,
-    pub(super) run_id: Option<RunId>,
-    pub(super) thread_id: Option<ThreadId>,
-    pub(super) resource_id: Option<ResourceId>,
-    pub(super) tool_name: Option<ToolName>,
-    pub(super) tool_call_id: Option<ToolCallId>,
-    pub(super) is_external: Option<bool>,
-    pub(super) date: Option<(TimeField, Option<Timestamp>, Option<Timestamp>)>,
-}
-
-impl Wanted {
-    pub(super) fn by_list(query: &ListQuery) -> Self {
-        let has_date = query.from.is_some() || query.to.is_some();
-        Self {
-            namespace: query.namespace.clone(),
-            statuses: each_once(&query.statuses),
-            task_id: None,
-            agent_id: query.agent_id.clone(),
-            run_id: query.run_id.clone(),
-            thread_id: query.thread_id.clone(),
-            resource_id: query.resource_id.clone(),
-            tool_name: query.tool_name.clone(),
-            tool_call_id: query.tool_call_id.clone(),
-            is_external: query.is_external,
-            date: has_date.then_some((query.date_field, query.from, query.to)),
-        }
-    }
-
-    pub(super) fn by_filter(namespace: &Namespace, filter: &Filter, statuses: &[Status]) -> Self {
-        Self {
-            namespace: namespace.clone(),
-            statuses: each_once(statuses),
-            task_id: filter.task_id.clone(),
-            agent_id: filter.agent_id.clone(),
-            run_id: filter.run_id.clone(),
-            thread_id: filter.thread_id.clone(),
-            resource_id: filter.resource_id.clone(),
-            tool_name: filter.tool_name.clone(),
-            tool_call_id: None,
-            is_external: None,
-            date: None,
-        }
-    }
-
-    /// The statuses that may match.
-    fn statuses(&self) -> &[Status] {
-        match self.statuses.as_slice() {
-            [] => &Status::ALL,
-            statuses => statuses,
-        }
-    }
-}
-
-fn each_once(statuses: &[Status]) -> Vec<Status> {
-    let asked = |status: &Status| statuses.contains(status);
-    Status::ALL.into_iter().filter(asked).collect()
-}
+use crate::store::TimeField;
+use crate::store::wanted::{Wanted, column};
 
 /// Which index to go by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,16 +173,6 @@ impl Range {
                 statement.and(&format!("status IN ({holes})"), values);
             }
         }
-    }
-}
-
-/// The column of a time.
-pub(super) fn column(field: TimeField) -> &'static str {
-    match field {
-        TimeField::CreatedAt => "created_at_ms",
-        TimeField::StartedAt => "started_at_ms",
-        TimeField::SuspendedAt => "suspended_at_ms",
-        TimeField::CompletedAt => "completed_at_ms",
     }
 }
 

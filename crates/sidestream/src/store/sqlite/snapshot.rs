@@ -14,8 +14,9 @@ use super::log;
 use super::prepare::prepare;
 use super::readers::Reading;
 use super::row;
-use super::scan::{Wanted, Way};
+use super::scan::Way;
 use super::spec;
+use crate::store::wanted::Wanted;
 use crate::store::{Pin, SnapshotQuery};
 
 /// The pins of a snapshot, in the order of dispatch.

@@ -14,7 +14,7 @@ use sidestream_core::{
 
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
-use super::recent::Recent;
+use crate::store::recent::Recent;
 
 /// What a spec takes beside its arguments and metadata, in bytes: roughly.
 const SPEC_BYTES: usize = 700;

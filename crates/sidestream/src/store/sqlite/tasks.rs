@@ -11,9 +11,10 @@ use rusqlite::Connection;
 use sidestream_core::{Json, Namespace, TaskId};
 
 use super::failure::Result;
-use super::recent::Recent;
-use super::row::{self, Queue, Stored};
+use super::row;
 use super::spec::Specs;
+use crate::store::recent::Recent;
+use crate::store::stored::{Queue, Stored};
 
 /// What a task takes beside its payloads, in bytes: roughly.
 const TASK_BYTES: usize = 1_000;

@@ -8,16 +8,17 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 use sidestream_core::lifecycle::{self, Change, LeaseChange};
 use sidestream_core::{
-    Command, Event, EventKind, LogEntry, Namespace, Rejection, ReportNumber, Seq, Status, Task,
-    TaskId, Timestamp,
+    Command, Event, EventKind, LogEntry, Namespace, Rejection, ReportNumber, Seq, Task, TaskId,
+    Timestamp,
 };
 
 use super::counters::Counters;
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
-use super::row::{Queue, Stored, Updates};
+use super::row::Updates;
 use super::spec;
 use super::tasks::Tasks;
+use crate::store::stored::Stored;
 
 /// What a request comes to: done, refused, or not done at all.
 pub(super) type Decided<T> = Result<std::result::Result<T, Rejection>>;
@@ -114,7 +115,7 @@ impl<'w> Transaction<'w> {
             is_untold: false,
             task,
         };
-        self.place(&mut stored);
+        stored.place(self.now);
         stored.insert(self.connection)?;
         let counters = &mut self.memory.counters;
         let task = stored.task.clone();
@@ -138,7 +139,7 @@ impl<'w> Transaction<'w> {
             LeaseChange::Release => after.task.lease = None,
         }
         if after.task.status != before.task.status {
-            self.place(&mut after);
+            after.place(self.now);
         }
         self.memory.updates.save(self.connection, before, &after)?;
         let counters = &mut self.memory.counters;
@@ -188,19 +189,6 @@ impl<'w> Transaction<'w> {
             });
         }
         Ok(())
-    }
-
-    /// Puts a task whose status is new into the queue it belongs to, and marks an end as untold.
-    fn place(&self, stored: &mut Stored) {
-        let task = &stored.task;
-        let is_ours = !task.is_external();
-        let is_waiting = is_ours && task.status == Status::Pending;
-        stored.queue = is_waiting.then(|| match task.due_at() > self.now {
-            true => Queue::Delayed,
-            false => Queue::Ready,
-        });
-        let has_thread = task.identity().thread_id.is_some();
-        stored.is_untold = is_ours && has_thread && task.status.is_terminal();
     }
 
     /// Writes down what belongs to the transaction as a whole: its last step before the commit.

@@ -7,8 +7,8 @@ use sidestream_core::{Seq, Status, Timestamp};
 
 use super::failure::Result;
 use super::prepare::prepare;
-use super::row::Stored;
 use super::transaction::Transaction;
+use crate::store::stored::Stored;
 use crate::store::{Cleanup, Gone, Prune, Rescue, Rescued};
 
 impl Transaction<'_> {

@@ -18,9 +18,9 @@ use super::checkpoint::Checkpointer;
 use super::failure::{Failure, Result};
 use super::lock::DirectoryLock;
 use super::prepare::prepare;
-use super::steady::SteadyClock;
 use super::transaction::{Memory, Transaction};
 use crate::error::StoreError;
+use crate::store::steady::SteadyClock;
 use crate::store::{Committed, Head, Request};
 
 /// A batch on its way to the writer, and the way back.

@@ -1,6 +1,10 @@
 //! Cuts what a program writes into lines of bounded length.
 
 use sidestream_core::Json;
+use sidestream_core::task::PAYLOAD_BYTES_MAX;
+
+/// The most that a mark of what was cut takes, in bytes.
+const MARK_BYTES_MAX: usize = 40;
 
 /// Collects bytes until they are a line. Holds at most `bytes_max` bytes.
 #[derive(Debug)]
@@ -16,8 +20,11 @@ pub(super) struct Lines {
 /// A line without its newline.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
+    /// The text; if something was cut, with a mark that says how much.
     pub(super) text: String,
-    is_whole: bool,
+    /// How much of it stands before the mark.
+    kept_bytes: usize,
+    cut_bytes: usize,
 }
 
 impl Lines {
@@ -72,24 +79,69 @@ impl Lines {
             cut_bytes += broken;
         }
         let mut text = lossy(kept);
+        let kept_bytes = text.len();
         if cut_bytes > 0 {
-            text.push_str(&format!("…[{cut_bytes} bytes cut]"));
+            text.push_str(&mark(cut_bytes));
         }
         Line {
             text,
-            is_whole: cut_bytes == 0,
+            kept_bytes,
+            cut_bytes,
         }
     }
 }
 
 impl Line {
-    /// The line as one JSON value if it is one, else as a JSON string.
+    /// The line as one JSON value if it is one, else as a JSON string; in either case no more than an
+    /// output can hold.
     pub(super) fn into_json(self) -> Json {
-        let Self { text, is_whole } = self;
-        if !is_whole {
-            return Json::string(&text);
+        let may_be_value = self.cut_bytes == 0 && self.text.len() <= PAYLOAD_BYTES_MAX;
+        let value = value(&self.text).filter(|_| may_be_value);
+        value.unwrap_or_else(|| Json::string(&self.into_text(PAYLOAD_BYTES_MAX)))
+    }
+
+    /// As much of the text as is at most so many bytes long when it is a JSON string.
+    pub(super) fn into_text(self, json_bytes_max: usize) -> String {
+        let Self {
+            mut text,
+            kept_bytes,
+            cut_bytes,
+        } = self;
+        if json_string_bytes(&text) <= json_bytes_max {
+            return text;
         }
-        value(&text).unwrap_or_else(|| Json::string(&text))
+        let mut room_bytes = json_bytes_max.saturating_sub("\"\"".len() + MARK_BYTES_MAX);
+        let mut is_past = |character| match room_bytes.checked_sub(json_bytes(character)) {
+            Some(left) => {
+                room_bytes = left;
+                false
+            }
+            None => true,
+        };
+        let mut kept = text[..kept_bytes].char_indices();
+        let past = kept.find(|(_, character)| is_past(*character));
+        let end = past.map_or(kept_bytes, |(at, _)| at);
+        text.truncate(end);
+        text.push_str(&mark(cut_bytes + kept_bytes - end));
+        text
+    }
+}
+
+fn mark(cut_bytes: usize) -> String {
+    format!("…[{cut_bytes} bytes cut]")
+}
+
+/// How long a text is as a JSON string.
+fn json_string_bytes(text: &str) -> usize {
+    "\"\"".len() + text.chars().map(json_bytes).sum::<usize>()
+}
+
+/// How many bytes `serde_json` makes of a character.
+fn json_bytes(character: char) -> usize {
+    match character {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\x08' | '\x0c' => 2,
+        '\0'..='\x1f' => 6,
+        other => other.len_utf8(),
     }
 }
 

@@ -11,6 +11,7 @@ use std::process::Child;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use sidestream_core::Json;
+use sidestream_core::task::PAYLOAD_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,9 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// Bytes of stderr kept for the message of a failure, which quotes the last 2 KiB.
 const STDERR_TAIL_BYTES: usize = 4 * 1024;
+
+/// What stands around the text of a line of stderr.
+const STDERR_FRAME_BYTES: usize = r#"{"stream":"stderr","text":}"#.len();
 
 /// Our ends of a program's pipes.
 pub(super) struct Pipes {
@@ -254,7 +258,7 @@ async fn deliver<S: Sink>(stream: Stream, line: Line, sink: &S) -> Result<(), Ca
     let output = match stream {
         Stream::Stdout => line.into_json(),
         Stream::Stderr => {
-            let text = &line.text;
+            let text = &line.into_text(PAYLOAD_BYTES_MAX - STDERR_FRAME_BYTES);
             let line = StderrLine {
                 stream: "stderr",
                 text,

@@ -1,5 +1,6 @@
 //! What comes out: lines, limits, backpressure, the result.
 
+use sidestream_core::task::PAYLOAD_BYTES_MAX;
 use tokio::sync::Semaphore;
 
 use super::*;
@@ -81,6 +82,28 @@ async fn a_long_line_is_cut_and_its_json_result_is_not() {
     assert!(output.ends_with("xxx…[99004 bytes cut]\""), "{output}");
     let bytes = result.expect("it succeeds").map(|it| it.bytes());
     assert_eq!(bytes, Some(100_004));
+}
+
+/// S8: as JSON a text is longer than it is; what an output cannot hold is cut, and not the whole line.
+#[tokio::test]
+async fn a_line_that_becomes_too_long_as_json_is_cut() {
+    let script = "import sys
+print('x' * 1_048_576)
+print('\"' * 900_000, flush=True)
+sys.stdout.buffer.write(b'\\xff' * 900_000 + b'\\n')
+print('x' * 1_048_576, file=sys.stderr)
+print(1)";
+    let (result, outputs) = ended(&python(script), "{}").await;
+    assert_eq!(result, Ok(Some(Json::from_value(&1).expect("a number"))));
+    assert_eq!(outputs.len(), 5);
+    let long = outputs.iter().filter(|output| *output != "1");
+    for output in long {
+        let bytes = output.len();
+        assert!(bytes <= PAYLOAD_BYTES_MAX, "{bytes}");
+        assert!(bytes > PAYLOAD_BYTES_MAX - 100, "{bytes}");
+        let end = output.trim_end_matches(['"', '}']);
+        assert!(end.ends_with(" bytes cut]"), "{}", &end[end.len() - 40..]);
+    }
 }
 
 #[tokio::test]

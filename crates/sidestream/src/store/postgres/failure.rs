@@ -1,0 +1,214 @@
+//! Why something did not work, inside the store; wrapped once, at the door.
+
+use std::error::Error as _;
+use std::fmt;
+
+use deadpool_postgres::PoolError;
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::outcome::Pending;
+use crate::error::{StoreError, StoreErrorKind};
+
+pub(super) type Result<T> = std::result::Result<T, Failure>;
+
+/// Why something did not work.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// What is stored is not what we store.
+    Unreadable(String),
+    /// A mistake of ours.
+    Bug(String),
+    /// The server said so, or the connection to it broke.
+    Server(tokio_postgres::Error),
+    /// No answer came in time.
+    TimedOut(&'static str),
+    /// There is no connection to be had.
+    NoConnection(String),
+    /// The connection broke while it was being committed: it may be asked what became of it.
+    Committing(Box<Pending>),
+    /// It broke while it was being committed, and nobody could be asked whether it was.
+    OutcomeUnknown(Box<Failure>),
+    /// The database cannot be used at all, for a reason that has been put into words.
+    Refused(StoreErrorKind, String),
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Server(error)
+    }
+}
+
+impl From<PoolError> for Failure {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => Self::Server(error),
+            PoolError::Timeout(_) => {
+                Self::NoConnection("all connections of the pool are in use".into())
+            }
+            other => Self::NoConnection(other.to_string()),
+        }
+    }
+}
+
+impl From<sidestream_core::Invalid> for Failure {
+    fn from(error: sidestream_core::Invalid) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+impl From<sidestream_core::event::Unreadable> for Failure {
+    fn from(error: sidestream_core::event::Unreadable) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+impl Failure {
+    /// What the server said, if it said something.
+    pub(super) fn said(&self) -> Option<&DbError> {
+        match self {
+            Self::Server(error) => error.as_db_error(),
+            _ => None,
+        }
+    }
+
+    /// May it work if the whole transaction is done again, now?
+    ///
+    /// Two transactions that want what the other has: PostgreSQL ends one of them. Two dispatches of the
+    /// same: the second waited for the first, and now finds it.
+    pub(super) fn is_conflict(&self) -> bool {
+        let codes = [
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::UNIQUE_VIOLATION,
+        ];
+        self.said().is_some_and(|said| codes.contains(said.code()))
+    }
+
+    /// Is the connection gone, or about to go? Then what it was doing is undone, unless it was
+    /// committing.
+    pub(super) fn is_loss(&self) -> bool {
+        match self {
+            Self::Server(error) => match error.as_db_error() {
+                Some(said) => is_going(said.code()),
+                None => error.is_closed() || is_io(error),
+            },
+            Self::TimedOut(_) | Self::NoConnection(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The same, for those outside; `place` says which database.
+    pub(super) fn at(self, place: &dyn fmt::Display) -> StoreError {
+        let kind = self.kind();
+        match self {
+            Self::Unreadable(problem) => {
+                StoreError::new(kind, format!("{place} is damaged: {problem}"))
+            }
+            Self::Bug(problem) => StoreError::new(kind, problem),
+            Self::Server(error) => {
+                let message = match kind {
+                    StoreErrorKind::Damaged => format!("{place} is damaged: {}", told(&error)),
+                    StoreErrorKind::Full => {
+                        format!(
+                            "{place} cannot be written, or has no room left: {}",
+                            told(&error)
+                        )
+                    }
+                    StoreErrorKind::Bug => {
+                        format!("a mistake in the use of {place}: {}", told(&error))
+                    }
+                    _ => format!("{place} did not do it: {}", told(&error)),
+                };
+                StoreError::new(kind, message).caused_by(error)
+            }
+            Self::TimedOut(what) => {
+                StoreError::new(kind, format!("{place} did not {what} in time"))
+            }
+            Self::NoConnection(problem) => {
+                StoreError::new(kind, format!("no connection to {place}: {problem}"))
+            }
+            Self::Committing(pending) => Self::OutcomeUnknown(Box::new(pending.cause)).at(place),
+            Self::OutcomeUnknown(cause) => {
+                let cause = cause.at(place);
+                let message = format!("{place} did not say whether it committed: {cause}");
+                StoreError::new(kind, message).caused_by(cause)
+            }
+            Self::Refused(_, message) => StoreError::new(kind, message),
+        }
+    }
+
+    fn kind(&self) -> StoreErrorKind {
+        match self {
+            Self::Unreadable(_) => StoreErrorKind::Damaged,
+            Self::Bug(_) => StoreErrorKind::Bug,
+            Self::Server(error) => match error.as_db_error() {
+                Some(said) => kind_of(said.code()),
+                None if error.is_closed() || is_io(error) => StoreErrorKind::Unavailable,
+                // A value that does not fit its column, or a column that is not what it was.
+                None => StoreErrorKind::Bug,
+            },
+            Self::TimedOut(_) | Self::NoConnection(_) => StoreErrorKind::Unavailable,
+            Self::Committing(_) | Self::OutcomeUnknown(_) => StoreErrorKind::OutcomeUnknown,
+            Self::Refused(kind, _) => *kind,
+        }
+    }
+}
+
+/// What went wrong, in the server's own words where it has any.
+pub(super) fn told(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => format!("{} ({})", said.message(), said.code().code()),
+        None => match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+/// A connection that could not be made, or broke.
+fn is_io(error: &tokio_postgres::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        if found.is::<std::io::Error>() {
+            return true;
+        }
+        cause = found.source();
+    }
+    error.to_string().starts_with("error connecting")
+        || error.to_string().starts_with("error communicating")
+        || error.to_string().starts_with("error performing TLS")
+        || error.to_string().starts_with("timeout")
+}
+
+/// Does the server end the session with it?
+fn is_going(code: &SqlState) -> bool {
+    let codes = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        SqlState::TOO_MANY_CONNECTIONS,
+    ];
+    codes.contains(code) || code.code().starts_with("08")
+}
+
+/// What the caller can do, by the class of the error: see PostgreSQL's appendix A.
+fn kind_of(code: &SqlState) -> StoreErrorKind {
+    match code.code() {
+        // Disk full; no right to write.
+        "53100" | "42501" => StoreErrorKind::Full,
+        code => match &code[..2] {
+            // Data corrupted, index corrupted.
+            "XX" => StoreErrorKind::Damaged,
+            // A mistake in a statement, a value that does not fit, a constraint of our own.
+            "0A" | "21" | "22" | "23" | "2F" | "42" | "44" | "P0" => StoreErrorKind::Bug,
+            _ => StoreErrorKind::Unavailable,
+        },
+    }
+}

@@ -1,0 +1,210 @@
+//! The schema's versions: numbered, embedded, each applied once, all that are missing in one
+//! transaction.
+//!
+//! Servers of two versions may use one database, while one replaces the other. So a migration says from
+//! which version on a server can work with what it leaves: a server accepts a database that is newer than
+//! itself as long as it is *compatible from* the server's own version or an earlier one. A migration that
+//! adds a column that may be null, or an index, is compatible with what was before; one that changes what a
+//! column means is not, and old servers refuse the database from then on.
+
+use sha2::{Digest, Sha256};
+
+use super::Value;
+use super::address::Place;
+use super::connection::{Connection, answer, quoted};
+use super::failure::{Failure, Result};
+use crate::chance::{self, SystemChance};
+use crate::error::StoreErrorKind;
+
+/// A step from one version of the schema to the next.
+#[derive(Debug)]
+struct Migration {
+    sql: &'static str,
+    /// The oldest version whose servers can work with the database after it.
+    compatible_from: i64,
+}
+
+/// In order; the first is version 1. One that has been released is never edited: its checksum is kept
+/// with the database.
+const MIGRATIONS: [Migration; 1] = [Migration {
+    sql: include_str!("migrations/0001_tasks_and_log.sql"),
+    compatible_from: 1,
+}];
+
+/// The newest version that this code knows.
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// The oldest server that has all that is used here.
+const SERVER_VERSION_MIN: i64 = 14;
+
+/// Only one process migrates at a time: the others wait, then find nothing to do.
+const TURN: i64 = 0x5364_5374_0000_0001;
+
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (
+    version          BIGINT PRIMARY KEY, -- 1, 2, …
+    compatible_from  BIGINT NOT NULL,    -- the oldest version whose servers can work with the database
+    checksum         TEXT   NOT NULL,    -- SHA-256 of its SQL, in hexadecimal
+    applied_at_ms    BIGINT NOT NULL     -- when it was applied
+)";
+
+/// A migration that the database has had.
+#[derive(Debug)]
+struct Applied {
+    version: i64,
+    compatible_from: i64,
+    checksum: String,
+}
+
+/// Looks at the server and at the database, and brings the schema to [`VERSION`] if it is older.
+pub(super) async fn prepare(connection: &Connection, schema: &str, place: &Place) -> Result<()> {
+    check_server(connection, place).await?;
+    let applied = applied(connection, schema).await?;
+    check(&applied, place)?;
+    if is_current(&applied) {
+        return Ok(());
+    }
+    answer(connection.send_plain("BEGIN")).await?;
+    connection
+        .query("SELECT pg_advisory_xact_lock($1)", &[TURN.into()])
+        .await?;
+    migrate(connection, schema, place).await?;
+    answer(connection.send_plain("COMMIT")).await
+}
+
+/// The version of a database that is ours already, without changing it.
+pub(super) async fn known(connection: &Connection, schema: &str, place: &Place) -> Result<i64> {
+    check_server(connection, place).await?;
+    let applied = applied(connection, schema).await?;
+    check(&applied, place)?;
+    applied.last().map(|last| last.version).ok_or_else(|| {
+        let message = format!("{place} has no tables of Sidestream in the schema {schema}");
+        Failure::Refused(StoreErrorKind::WrongPlace, message)
+    })
+}
+
+/// The names of the indexes that all migrations make, but for those that belong to a key.
+pub(super) fn index_names() -> impl Iterator<Item = &'static str> {
+    let lines = MIGRATIONS
+        .iter()
+        .flat_map(|migration| migration.sql.lines());
+    lines.filter_map(|line| {
+        let line = line.strip_prefix("CREATE ")?;
+        let line = line.strip_prefix("UNIQUE ").unwrap_or(line);
+        line.strip_prefix("INDEX ")?.split_whitespace().next()
+    })
+}
+
+async fn check_server(connection: &Connection, place: &Place) -> Result<()> {
+    let sql = "SELECT current_setting('server_version_num')::bigint / 10000,
+        current_setting('server_version'), current_setting('server_encoding')";
+    let rows = connection.query(sql, &[]).await?;
+    let row = rows.first();
+    let row = row.ok_or_else(|| Failure::Bug("the server has no version".into()))?;
+    let (version, name): (i64, &str) = (row.try_get(0)?, row.try_get(1)?);
+    if version < SERVER_VERSION_MIN {
+        let message = format!(
+            "{place} is on PostgreSQL {name}: Sidestream needs {SERVER_VERSION_MIN} or newer"
+        );
+        return Err(Failure::Refused(StoreErrorKind::Unavailable, message));
+    }
+    let encoding: &str = row.try_get(2)?;
+    if encoding != "UTF8" {
+        let message = format!(
+            "{place} has the encoding {encoding}: make one for Sidestream with the encoding UTF8"
+        );
+        return Err(Failure::Refused(StoreErrorKind::Unavailable, message));
+    }
+    Ok(())
+}
+
+/// The migrations that the database has had; none, if it is not ours yet.
+async fn applied(connection: &Connection, schema: &str) -> Result<Vec<Applied>> {
+    let table = format!("{}.migrations", quoted(schema));
+    let sql = "SELECT to_regclass($1) IS NOT NULL";
+    let rows = connection.query(sql, &[Value::from(table)]).await?;
+    let is_there = rows.first().is_some_and(|row| row.get(0));
+    if !is_there {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT version, compatible_from, checksum FROM @migrations ORDER BY version";
+    let rows = connection.query(sql, &[]).await?;
+    let applied = rows.iter().map(|row| {
+        Ok(Applied {
+            version: row.try_get(0)?,
+            compatible_from: row.try_get(1)?,
+            checksum: row.try_get(2)?,
+        })
+    });
+    applied.collect()
+}
+
+/// Can we work with it?
+fn check(applied: &[Applied], place: &Place) -> Result<()> {
+    if let Some(last) = applied.last()
+        && last.compatible_from > VERSION
+    {
+        let message = format!(
+            "{place} was written by a newer version of Sidestream: its schema is version {}, for which \
+             version {} must be known, and the newest known here is {VERSION}",
+            last.version, last.compatible_from
+        );
+        return Err(Failure::Refused(StoreErrorKind::NewerVersion, message));
+    }
+    for (applied, ours) in applied.iter().zip(&MIGRATIONS) {
+        if applied.checksum != sum(ours.sql) {
+            let version = applied.version;
+            let problem = format!("its migration {version} is not the one that this version knows");
+            return Err(Failure::Unreadable(problem));
+        }
+    }
+    Ok(())
+}
+
+fn is_current(applied: &[Applied]) -> bool {
+    applied.last().is_some_and(|last| last.version >= VERSION)
+}
+
+async fn migrate(connection: &Connection, schema: &str, place: &Place) -> Result<()> {
+    // Somebody may have been quicker.
+    let known = applied(connection, schema).await?;
+    check(&known, place)?;
+    if is_current(&known) {
+        return Ok(());
+    }
+    let name = quoted(schema);
+    let there = connection
+        .query(
+            "SELECT to_regnamespace($1) IS NOT NULL",
+            &[name.as_str().into()],
+        )
+        .await?;
+    // Whoever may not make a schema can have one made for it.
+    if !there.first().is_some_and(|row| row.get(0)) {
+        let create = format!("CREATE SCHEMA {name}");
+        answer(connection.send_plain(&create)).await?;
+    }
+    let begin = format!("SET LOCAL search_path = {name}; {TABLE};");
+    answer(connection.send_plain(&begin)).await?;
+    for (migration, version) in MIGRATIONS.iter().zip(1_i64..).skip(known.len()) {
+        answer(connection.send_plain(migration.sql)).await?;
+        let sql = "INSERT INTO @migrations (version, compatible_from, checksum, applied_at_ms)
+            VALUES ($1, $2, $3, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
+        let values = [
+            version.into(),
+            migration.compatible_from.into(),
+            sum(migration.sql).into(),
+        ];
+        connection.query(sql, &values).await?;
+    }
+    let sql = "INSERT INTO @head (single, epoch, seq, floor, last_at_ms)
+        VALUES (1, $1, 0, 0, $2) ON CONFLICT DO NOTHING";
+    let epoch = chance::epoch(&SystemChance);
+    let values = [epoch.as_str().into(), i64::MIN.into()];
+    connection.query(sql, &values).await?;
+    Ok(())
+}
+
+fn sum(sql: &str) -> String {
+    let digest = Sha256::digest(sql.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}

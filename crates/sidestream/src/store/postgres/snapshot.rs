@@ -1,0 +1,163 @@
+//! How tasks stand at one moment, and how they stood then.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use sidestream_core::wire::SnapshotTask;
+use sidestream_core::{
+    Attempt, EventKind, Json, Namespace, Seq, Status, Task, TaskId, ThreadId, Timestamp,
+};
+
+use super::Value;
+use super::cells::Cells;
+use super::failure::Result;
+use super::log;
+use super::reading::Reading;
+use super::row::{self, SELECTED};
+use super::scan;
+use crate::store::stored::Stored;
+use crate::store::wanted::Wanted;
+use crate::store::{Pin, SnapshotQuery};
+
+static BY_KEY: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT {SELECTED} FROM @tasks t WHERE t.key = ANY ($1)"));
+
+static UNTOLD: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {SELECTED} FROM @tasks t WHERE t.is_untold AND t.namespace = $1 AND t.thread_id = $2
+        ORDER BY t.seq LIMIT $3"
+    )
+});
+
+/// The pins of a snapshot, in the order of dispatch.
+pub(super) async fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result<Vec<Pin>> {
+    if query.statuses.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wanted = Wanted::by_filter(&query.namespace, &query.filter, &query.statuses);
+    let columns = "t.key, t.status, t.attempt, t.since_ms, t.seq, t.first_seq";
+    let statement = scan::select(columns, &wanted);
+    let mut pins: Vec<(u64, Pin)> = Vec::new();
+    for row in &statement.rows(reading.connection).await? {
+        let mut cells = Cells::of(row);
+        let pin = Pin {
+            key: cells.next()?,
+            status: Status::parse(cells.text()?)?,
+            attempt: Attempt(cells.small()?),
+            since: Timestamp::from_ms(cells.next()?),
+            seq: Seq(cells.unsigned()?),
+        };
+        pins.push((cells.unsigned()?, pin));
+    }
+    pins.sort_unstable_by_key(|(first, _)| *first);
+    Ok(pins.into_iter().map(|(_, pin)| pin).collect())
+}
+
+/// Tasks by their keys, as far as they are there.
+pub(super) async fn by_keys(
+    reading: &Reading<'_>,
+    keys: impl IntoIterator<Item = i64>,
+) -> Result<HashMap<i64, Stored>> {
+    let keys = [Value::integers(keys)];
+    let rows = reading.connection.query(&BY_KEY, &keys).await?;
+    let found = row::read_all(reading.connection, reading.specs, &rows).await?;
+    Ok(found
+        .into_iter()
+        .map(|stored| (stored.key, stored))
+        .collect())
+}
+
+/// How pinned tasks stood, as far as something of them is left.
+///
+/// Since its pin's moment a task may have gone on. What never changes is in its spec; what a suspended
+/// one waited for is in its row if it has not gone on, else in the event that the pin names.
+pub(super) async fn resolve(reading: &Reading<'_>, pins: &[Pin]) -> Result<Vec<SnapshotTask>> {
+    let keys = Value::integers(pins.iter().map(|pin| pin.key));
+    let connection = reading.connection;
+    // A spec at hand may be one whose row is gone.
+    let sql = "SELECT key FROM @specs WHERE key = ANY ($1)";
+    let rows = connection.query(sql, &[keys]).await?;
+    let left = rows.iter().map(|row| row.get::<_, i64>(0));
+    let specs = reading.specs.of(connection, left.clone()).await?;
+    let left: std::collections::HashSet<i64> = left.collect();
+    let payloads = suspend_payloads(reading, pins).await?;
+    let resolved = pins
+        .iter()
+        .filter(|pin| left.contains(&pin.key))
+        .map(|pin| {
+            let spec = super::spec::spec_of(&specs, pin.key)?;
+            Ok(SnapshotTask {
+                identity: Arc::clone(&spec.identity),
+                status: pin.status,
+                attempt: pin.attempt,
+                since: pin.since,
+                suspend_payload: payloads.get(&pin.seq).cloned(),
+            })
+        });
+    resolved.collect()
+}
+
+/// What the suspended ones waited for, each by the event that its pin names.
+async fn suspend_payloads(reading: &Reading<'_>, pins: &[Pin]) -> Result<HashMap<Seq, Json>> {
+    let suspended = || pins.iter().filter(|pin| pin.status == Status::Suspended);
+    if suspended().next().is_none() {
+        return Ok(HashMap::new());
+    }
+    let rows = by_keys(reading, suspended().map(|pin| pin.key)).await?;
+    let mut payloads = HashMap::new();
+    let mut gone_on = Vec::new();
+    for pin in suspended() {
+        match rows.get(&pin.key).filter(|row| row.task.seq == pin.seq) {
+            Some(unchanged) => {
+                let payload = unchanged.task.suspend_payload.clone();
+                payloads.extend(payload.map(|payload| (pin.seq, payload)));
+            }
+            None => gone_on.push(pin.seq),
+        }
+    }
+    if gone_on.is_empty() {
+        return Ok(payloads);
+    }
+    for (seq, entry) in log::entries(reading, gone_on).await? {
+        if let EventKind::Suspended { payload, .. } = entry.event.kind {
+            payloads.insert(seq, payload);
+        }
+    }
+    Ok(payloads)
+}
+
+/// The tasks of a thread whose end has not been told, the oldest end first.
+pub(super) async fn completions(
+    reading: &Reading<'_>,
+    namespace: &Namespace,
+    thread: &ThreadId,
+    limit: usize,
+) -> Result<Vec<Task>> {
+    let values = [
+        Value::from(namespace.as_str()),
+        Value::from(thread.as_str()),
+        Value::from(i64::try_from(limit).unwrap_or(i64::MAX)),
+    ];
+    let rows = reading.connection.query(&UNTOLD, &values).await?;
+    let found = row::read_all(reading.connection, reading.specs, &rows).await?;
+    Ok(found.into_iter().map(|stored| stored.task).collect())
+}
+
+static BY_ID: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {SELECTED} FROM @specs s JOIN @tasks t ON t.key = s.key
+        WHERE s.namespace = $1 AND s.id = $2 AND s.last_seq IS NULL"
+    )
+});
+
+/// A task by its id.
+pub(super) async fn by_id(
+    reading: &Reading<'_>,
+    namespace: &Namespace,
+    id: &TaskId,
+) -> Result<Option<Task>> {
+    let values = [Value::from(namespace.as_str()), Value::from(id.as_str())];
+    let rows = reading.connection.query(&BY_ID, &values).await?;
+    let found = row::read_all(reading.connection, reading.specs, &rows).await?;
+    Ok(found.into_iter().next().map(|stored| stored.task))
+}

@@ -1,0 +1,279 @@
+//! The first journey of a transaction: everything that a batch names is locked and read at once.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sidestream_core::{Epoch, Namespace, Seq, TaskId, Timestamp};
+use tokio_postgres::Row;
+
+use super::Value;
+use super::cells::Cells;
+use super::connection::{Connection, Ready, answer};
+use super::counters;
+use super::failure::{Failure, Result};
+use super::row::{self, SELECTED};
+use super::spec::{self, Specs};
+use super::time::Time;
+use super::transaction::{Tasks, Transaction};
+use crate::store::counts::{Scope, limits_on};
+use crate::store::{Admission, Request, Told};
+
+/// Serialises those who count before they decide: claims, and dispatches that may be turned away.
+const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock($1)";
+
+/// Locks tasks by their names, and those whose ends are to be acknowledged, in the order of their keys.
+const LOCK: &str = "SELECT t.key FROM (
+        SELECT s.key FROM unnest($1::text[], $2::text[]) AS i(namespace, id)
+        JOIN @specs s ON s.namespace = i.namespace AND s.id = i.id AND s.last_seq IS NULL
+        UNION
+        SELECT u.key FROM unnest($3::text[], $4::text[], $5::bigint[]) AS i(namespace, thread, seq)
+        JOIN @tasks u ON u.is_untold AND u.namespace = i.namespace AND u.thread_id = i.thread
+            AND u.seq <= i.seq
+    ) AS named JOIN @tasks t ON t.key = named.key ORDER BY t.key FOR UPDATE OF t";
+
+fn read_by_name() -> String {
+    format!(
+        "SELECT {SELECTED} FROM unnest($1::text[], $2::text[]) AS i(namespace, id)
+        JOIN @specs s ON s.namespace = i.namespace AND s.id = i.id AND s.last_seq IS NULL
+        JOIN @tasks t ON t.key = s.key"
+    )
+}
+
+fn read_by_repetition() -> String {
+    format!(
+        "SELECT {SELECTED} FROM unnest($1::text[], $2::bytea[]) AS i(namespace, repetition)
+        JOIN @specs s ON s.namespace = i.namespace AND s.repetition = i.repetition
+            AND s.repetition IS NOT NULL AND s.last_seq IS NULL
+        JOIN @tasks t ON t.key = s.key"
+    )
+}
+
+const FRESH_KEYS: &str = "SELECT nextval('@keys') FROM generate_series(1, $1)";
+const XID: &str = "SELECT pg_current_xact_id()::text";
+/// Read last: nothing that was read before is of later than this head.
+pub(super) const HEAD: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+    epoch, seq, floor, last_at_ms FROM @head WHERE single = 1";
+
+/// What a batch names.
+#[derive(Debug, Default)]
+struct Named<'b> {
+    /// Tasks that may be changed.
+    locked: BTreeSet<(&'b Namespace, &'b TaskId)>,
+    /// Those, and tasks that may have been dispatched before.
+    read: BTreeSet<(&'b Namespace, &'b TaskId)>,
+    repetitions: BTreeSet<(&'b Namespace, Vec<u8>)>,
+    /// Threads whose ends are acknowledged up to a place.
+    told: Vec<(&'b str, &'b str, i64)>,
+    /// How many tasks may be new.
+    new: i64,
+    /// What must be counted before it can be decided.
+    counted: Vec<Scope>,
+    takes_turn: bool,
+}
+
+impl<'b> Named<'b> {
+    fn by(batch: &'b [Request]) -> Self {
+        let mut named = Self::default();
+        for request in batch {
+            named.add(request);
+        }
+        named.counted.sort();
+        named.counted.dedup();
+        named
+    }
+
+    fn add(&mut self, request: &'b Request) {
+        match request {
+            Request::Dispatch { spec, admission } => {
+                let task = &spec.identity;
+                self.read.insert((&task.namespace, &task.id));
+                if let Some(repetition) = spec::repetition(spec) {
+                    self.repetitions.insert((&task.namespace, repetition));
+                }
+                self.new += 1;
+                if let Admission::Reject(limits) | Admission::FallbackToSync(limits) = admission {
+                    let scopes = limits_on(spec, limits).into_iter();
+                    self.counted.extend(scopes.map(|(scope, ..)| scope));
+                    self.takes_turn = true;
+                }
+            }
+            Request::Command { namespace, id, .. } | Request::Delete { namespace, id } => {
+                self.lock(namespace, id);
+            }
+            Request::Record { namespace, record } => {
+                self.lock(namespace, record.id());
+                self.new += 1;
+            }
+            Request::Acknowledge {
+                namespace,
+                thread,
+                told,
+            } => match told {
+                Told::UpTo(seq) => {
+                    let seq = i64::try_from(seq.0).unwrap_or(i64::MAX);
+                    self.told.push((namespace.as_str(), thread.as_str(), seq));
+                }
+                Told::These(ends) => {
+                    for (id, _) in ends {
+                        self.lock(namespace, id);
+                    }
+                }
+            },
+            Request::Claim(claim) => {
+                let limited = claim.tools.iter();
+                let limited = limited.filter(|tool| claim.limits.per_tool.contains_key(*tool));
+                self.counted.extend(limited.cloned().map(Scope::Tool));
+                self.takes_turn = true;
+            }
+            Request::Rescue(_)
+            | Request::Cleanup(_)
+            | Request::Prune(_)
+            | Request::AddKey(_)
+            | Request::RevokeKey { .. } => {}
+        }
+    }
+
+    fn lock(&mut self, namespace: &'b Namespace, id: &'b TaskId) {
+        self.locked.insert((namespace, id));
+        self.read.insert((namespace, id));
+    }
+}
+
+fn names<'b>(names: &BTreeSet<(&'b Namespace, &'b TaskId)>) -> Vec<Value<'b>> {
+    let namespaces = names.iter().map(|(namespace, _)| namespace.as_str());
+    let ids = names.iter().map(|(_, id)| id.as_str());
+    vec![Value::texts(namespaces), Value::texts(ids)]
+}
+
+/// What the statements of the first journey are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Step {
+    TakeTurn,
+    Lock,
+    ReadByName,
+    ReadByRepetition,
+    Count,
+    FreshKeys,
+    Xid,
+    Head,
+}
+
+fn steps<'n>(named: &'n Named<'_>, turn: i64) -> Vec<(Step, String, Vec<Value<'n>>)> {
+    let mut steps: Vec<(Step, String, Vec<Value<'n>>)> = Vec::new();
+    let mut add = |step, sql: &str, values| steps.push((step, sql.to_owned(), values));
+    if named.takes_turn {
+        add(Step::TakeTurn, TAKE_TURN, vec![turn.into()]);
+    }
+    if !named.locked.is_empty() || !named.told.is_empty() {
+        let mut values = names(&named.locked);
+        values.push(Value::texts(named.told.iter().map(|(room, ..)| *room)));
+        values.push(Value::texts(
+            named.told.iter().map(|(_, thread, _)| *thread),
+        ));
+        values.push(Value::integers(named.told.iter().map(|(.., seq)| *seq)));
+        add(Step::Lock, LOCK, values);
+    }
+    if !named.read.is_empty() {
+        add(Step::ReadByName, &read_by_name(), names(&named.read));
+        add(Step::Xid, XID, Vec::new());
+    }
+    if !named.repetitions.is_empty() {
+        let namespaces = named.repetitions.iter().map(|(room, _)| room.as_str());
+        let repetitions = named.repetitions.iter().map(|(_, hash)| hash.as_slice());
+        let values = vec![Value::texts(namespaces), Value::byte_strings(repetitions)];
+        add(Step::ReadByRepetition, &read_by_repetition(), values);
+    }
+    if !named.counted.is_empty() {
+        let (sql, values) = counters::select(&named.counted);
+        add(Step::Count, sql, values);
+    }
+    if named.new > 0 {
+        add(Step::FreshKeys, FRESH_KEYS, vec![named.new.into()]);
+    }
+    add(Step::Head, HEAD, Vec::new());
+    steps
+}
+
+/// Begins a transaction for a batch.
+pub(super) async fn start<'c>(
+    connection: &'c Connection,
+    specs: &'c Specs,
+    time: &Time,
+    turn: i64,
+    batch: &[Request],
+) -> Result<Transaction<'c>> {
+    let named = Named::by(batch);
+    let steps = steps(&named, turn);
+    let mut ready: Vec<Ready> = Vec::new();
+    for (_, sql, values) in &steps {
+        ready.push(connection.prepare(sql, values).await?);
+    }
+    let begin = connection.begin_to_write();
+    let mut sent = Vec::new();
+    for ((step, _, values), ready) in steps.iter().zip(&ready) {
+        sent.push((*step, connection.send(ready, values)));
+    }
+    answer(begin).await?;
+    let mut rows: HashMap<Step, Vec<Row>> = HashMap::new();
+    for (step, sent) in sent {
+        rows.insert(step, answer(sent).await?);
+    }
+    let mut rows_of = |step| rows.remove(&step).unwrap_or_default();
+    let head = Read::of(&rows_of(Step::Head))?;
+    specs.of_log(&head.epoch);
+    let mut transaction = Transaction {
+        connection,
+        specs,
+        now: time.read(head.shown_ms, head.last_at),
+        begun_at: head.seq,
+        seq: head.seq,
+        floor: head.floor,
+        has_pruned: false,
+        xid: None,
+        happened: Vec::new(),
+        counters: counters::Counters::default(),
+        empty_counters: Vec::new(),
+        has_written: false,
+        tasks: Tasks::default(),
+    };
+    for step in [Step::ReadByRepetition, Step::ReadByName] {
+        let found = row::read_all(connection, specs, &rows_of(step)).await?;
+        for stored in found {
+            transaction.tasks.know(stored);
+        }
+    }
+    for row in rows_of(Step::FreshKeys) {
+        transaction.tasks.fresh.push_back(row.try_get(0)?);
+    }
+    if let Some(row) = rows_of(Step::Xid).first() {
+        transaction.xid = Some(row.try_get(0)?);
+    }
+    let counted = rows_of(Step::Count);
+    transaction.counters.know(&named.counted, &counted)?;
+    Ok(transaction)
+}
+
+/// The head of the log, as it was read.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// What the database's clock showed.
+    pub(super) shown_ms: i64,
+    pub(super) epoch: Epoch,
+    pub(super) seq: Seq,
+    pub(super) floor: Seq,
+    pub(super) last_at: Timestamp,
+}
+
+impl Read {
+    pub(super) fn of(rows: &[Row]) -> Result<Self> {
+        let row = rows.first();
+        let row = row.ok_or_else(|| Failure::Unreadable("the log has no head".into()))?;
+        let mut cells = Cells::of(row);
+        Ok(Self {
+            shown_ms: cells.next()?,
+            epoch: Epoch::new(cells.text()?)?,
+            seq: Seq(cells.unsigned()?),
+            floor: Seq(cells.unsigned()?),
+            last_at: cells.moment()?,
+        })
+    }
+}

@@ -1,0 +1,257 @@
+//! PostgreSQL clusters of their own for the tests: made in a temporary directory, gone with the test.
+//!
+//! A test starts a [`Cluster`] and asks it for databases. It listens on a free port of the loopback
+//! interface and on a Unix socket in its own directory, and can be stopped and started like the real
+//! thing. It ends when it is dropped, and also when the test's process is killed: a shell waits for the
+//! end of a pipe that only the test holds, then kills it.
+//!
+//! `initdb` takes a second, so it is run once for each target directory; every cluster begins as a copy of
+//! what it made.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
+
+mod account;
+mod programs;
+mod server;
+
+use account::Account;
+use programs::Programs;
+use server::Server;
+
+pub use server::Stop;
+
+/// Who connects: a superuser without a password.
+pub const USER: &str = "sidestream";
+
+/// How a cluster is made.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Does a commit wait for the disk? Only a test of crashes of the machine, or a measurement, needs it:
+    /// what the server has handed to the operating system survives the server.
+    pub fsync: bool,
+    /// Settings in the form `name=value`, as of `postgresql.conf`.
+    pub settings: Vec<String>,
+}
+
+/// A running cluster.
+#[derive(Debug)]
+pub struct Cluster {
+    programs: Programs,
+    account: Account,
+    options: Options,
+    port: u16,
+    databases: AtomicU32,
+    /// Stopped before the directory goes.
+    server: Option<Server>,
+    directory: TempDir,
+}
+
+impl Cluster {
+    /// Starts a cluster that does not wait for the disk.
+    ///
+    /// # Panics
+    /// When there is no PostgreSQL here, or it does not start: the message says what to do.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(Options::default())
+    }
+
+    /// Starts a cluster.
+    ///
+    /// # Panics
+    /// As [`Cluster::start`] does.
+    #[must_use]
+    pub fn start_with(options: Options) -> Self {
+        let programs = Programs::find();
+        let account = Account::choose();
+        let directory = TempDir::new().expect("a temporary directory");
+        account.own(directory.path());
+        copy_template(&programs, &account, &directory.path().join("data"));
+        let mut cluster = Self {
+            programs,
+            account,
+            options,
+            port: free_port(),
+            databases: AtomicU32::new(0),
+            server: None,
+            directory,
+        };
+        cluster.start_again();
+        cluster
+    }
+
+    /// The URL of a database, over TCP.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!(
+            "postgresql://{USER}@127.0.0.1:{}/{database}?sslmode=disable",
+            self.port
+        )
+    }
+
+    /// The URL of a database, over the Unix socket.
+    #[must_use]
+    pub fn socket_url(&self, database: &str) -> String {
+        let folder = self.directory.path().to_string_lossy().replace('/', "%2F");
+        format!("postgresql://{USER}@{folder}:{}/{database}", self.port)
+    }
+
+    /// The port on the loopback interface.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The name of an empty database: each time another.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn database(&self) -> String {
+        let number = self.databases.fetch_add(1, Ordering::SeqCst);
+        if number == 0 {
+            // It is there, and making one takes longer than starting the server.
+            return "postgres".into();
+        }
+        let name = format!("test_{number}");
+        self.sql("postgres", &format!("CREATE DATABASE {name}"));
+        name
+    }
+
+    /// Runs SQL with `psql`, and returns what it printed: a line for each row, its columns separated
+    /// by `|`.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        let ran = Command::new(self.programs.path("psql"))
+            .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
+            .args(["--set=ON_ERROR_STOP=1", "--command", sql])
+            .arg(self.url(database))
+            .output()
+            .expect("psql runs");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "psql: {said}{sql}");
+        String::from_utf8_lossy(&ran.stdout).trim_end().to_owned()
+    }
+
+    /// Stops the server. It can be started again.
+    pub fn stop(&mut self, how: Stop) {
+        if let Some(server) = self.server.take() {
+            server.stop(how);
+        }
+    }
+
+    /// Starts the server again, on what it left behind, at the same port.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_again(&mut self) {
+        let folder = self.directory.path();
+        let mut args = vec![
+            "-D".to_owned(),
+            folder.join("data").to_string_lossy().into_owned(),
+        ];
+        let settings = [
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={}", self.port),
+            format!("unix_socket_directories={}", folder.display()),
+            // A crash of the server is not one of the machine: nothing is lost by this.
+            format!("fsync={}", self.options.fsync),
+            format!("full_page_writes={}", self.options.fsync),
+            "log_destination=stderr".to_owned(),
+            "logging_collector=off".to_owned(),
+        ];
+        for setting in settings.iter().chain(&self.options.settings) {
+            args.extend(["-c".to_owned(), setting.clone()]);
+        }
+        let postgres = self.programs.path("postgres");
+        let log = folder.join("log");
+        self.server = Some(Server::start(&self.account, &postgres, &args, &log));
+    }
+
+    /// What the server has written to its log.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("log")).expect("the log is there")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.stop(Stop::Immediate);
+    }
+}
+
+/// A port that nobody uses now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("it has a port").port()
+}
+
+/// Makes a data directory as `initdb` does, only faster.
+fn copy_template(programs: &Programs, account: &Account, data: &Path) {
+    let template = template(programs, account);
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(&template)
+        .arg(data)
+        .status();
+    assert!(copied.expect("cp runs").success(), "the template is copied");
+}
+
+/// A fresh data directory, kept beside the tests' programs.
+fn template(programs: &Programs, account: &Account) -> PathBuf {
+    let program = std::env::current_exe().expect("this program has a path");
+    let beside = program.parent().expect("it is in a folder");
+    let name = format!("postgres-{}-{}", programs.version(), account.name());
+    let template = beside.join(&name);
+    let lock = File::create(beside.join(format!("{name}.lock"))).expect("the folder is writable");
+    lock.lock().expect("a file can be locked");
+    if !template.exists() {
+        let making = beside.join(format!("{name}.making"));
+        let _ = fs::remove_dir_all(&making);
+        initialize(programs, account, &making);
+        fs::rename(&making, &template).expect("it can be renamed");
+    }
+    template
+}
+
+/// Runs `initdb` where its account may write, then moves the outcome to where the tests are.
+fn initialize(programs: &Programs, account: &Account, into: &Path) {
+    let scratch = TempDir::new().expect("a temporary directory");
+    account.own(scratch.path());
+    let data = scratch.path().join("data");
+    let mut command = account.command(&programs.path("initdb"));
+    command
+        .args(["--auth=trust", "--encoding=UTF8", "--no-sync"])
+        // The smallest, since they are copied.
+        .arg("--wal-segsize=1")
+        .arg(format!("--username={USER}"))
+        .arg("-D")
+        .arg(&data)
+        .env("LC_ALL", "C.UTF-8");
+    if programs.version() >= 15 {
+        // Nothing may rest on the order of the database's own collation: so it is not that of the bytes.
+        command.args(["--locale-provider=icu", "--icu-locale=en"]);
+    }
+    let ran = command.output().expect("initdb runs");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "initdb: {said}");
+    let moved = Command::new("cp").arg("-a").arg(&data).arg(into).status();
+    assert!(moved.expect("cp runs").success(), "the template is kept");
+    let mut configuration = File::options()
+        .append(true)
+        .open(into.join("postgresql.conf"))
+        .expect("initdb made it");
+    writeln!(configuration, "lc_messages = 'C'").expect("it is writable");
+}
