@@ -235,8 +235,12 @@ impl ReportNumber {
     }
 }
 
-/// The name of one log. Made with the database and made anew when an older copy of it is restored,
-/// so that a cursor into another log, or into a lost future, is told apart.
+/// The name of one log. Made with the database, and made anew when an older copy of it is restored, or
+/// found in its place, so that a cursor into another log, or into a lost future, is told apart.
+///
+/// An older copy put back by hand is found by the mark beside the database (SQLite: `sidestream.lock`); so
+/// is a log that may have lost commits to a power cut. A copy of the whole directory brings its own mark,
+/// and PostgreSQL has none: there, cursors beyond the end of the log are told apart, and no others.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Epoch(Arc<str>);
 

@@ -18,7 +18,7 @@ use crate::error::{Error, StoreError};
 use crate::maintenance::pruner::{Cleaned, Pruner};
 use crate::maintenance::rescuer::Rescuer;
 use crate::records::Records;
-use crate::store::{Admission, Answer, Head, Limits, ListQuery, Page, Request, Store, Told};
+use crate::store::{Admission, Answer, Gone, Head, Limits, ListQuery, Page, Request, Store, Told};
 use crate::stream::tail::Tail;
 use crate::stream::{ChunkStream, Source, StreamOptions};
 use crate::worker::handler::Tool;
@@ -36,8 +36,8 @@ pub use config::{Backpressure, Config};
 pub use elsewhere::{WorkerClaim, WorkerClaimed};
 pub use stats::Stats;
 
-/// Every worker inside a process has an id that begins so: of an exclusive store, a former one is
-/// known to be gone.
+/// Every worker inside a process has an id that begins so, then names the process: of an exclusive store,
+/// one of another process is known to be gone.
 const LOCAL_WORKER: &str = "local-";
 /// How long a shutdown waits, at its end, for whatever is still there.
 const END_GRACE: Duration = Duration::from_secs(1);
@@ -91,6 +91,8 @@ struct Inner {
     chance: Arc<dyn Chance>,
     spawner: Spawner,
     stats: Arc<stats::Counters>,
+    /// Which process this is.
+    process: u64,
 }
 
 impl Inner {
@@ -108,7 +110,12 @@ impl Inner {
             self.worker.kill_leftovers().await;
         }
         if store.is_exclusive() {
-            rescuer.end_former(LOCAL_WORKER, self.worker.id()).await?;
+            let gone = Gone {
+                prefix: LOCAL_WORKER.to_owned(),
+                // Managers of this process may share the store: their workers live.
+                except: builder::workers_of(self.process),
+            };
+            rescuer.end_former(gone).await?;
         }
         self.worker.start();
         self.maintain(rescuer.run());

@@ -291,8 +291,17 @@ pub struct Rescue {
 pub struct Gone {
     /// Those whose id begins with this…
     pub prefix: String,
-    /// …but not this one.
-    pub except: WorkerId,
+    /// …but not those whose id begins with this.
+    pub except: String,
+}
+
+impl Gone {
+    /// Is this worker one of them?
+    #[must_use]
+    pub fn names(&self, worker: &WorkerId) -> bool {
+        let worker = worker.as_str();
+        worker.starts_with(&self.prefix) && !worker.starts_with(&self.except)
+    }
 }
 
 impl Rescue {

@@ -426,3 +426,30 @@ async fn a_record_is_streamed_like_any_task() {
         Err(Error::Rejected(Rejection::OwnedElsewhere))
     ));
 }
+
+/// R1: a manager on a store that others share leaves alone what they run; what a former process left is
+/// ended at once (R2).
+#[tokio::test(start_paused = true)]
+async fn a_second_manager_ends_only_what_former_processes_left() {
+    let store: Arc<dyn sidestream::Store> = Arc::new(store().exclusive(true));
+    let start = |process: Option<u64>| {
+        let builder = TaskManager::builder_on(Arc::clone(&store)).tools(tools());
+        let builder = process.into_iter().fold(builder, |b, it| b.process(it));
+        async { builder.start().await.unwrap() }
+    };
+    let former = start(Some(1)).await;
+    let mut stream = former.stream(StreamOptions::default()).await.unwrap();
+    let lost = dispatch(&former, call("stuck")).await;
+    until(&mut stream, ChunkType::Running).await;
+    former.kill();
+
+    let first = start(None).await;
+    let task = first.get(&lost).await.unwrap().unwrap();
+    assert_eq!(task.status, Status::Failed);
+    let mut stream = first.stream(StreamOptions::default()).await.unwrap();
+    let kept = dispatch(&first, call("stuck")).await;
+    until(&mut stream, ChunkType::Running).await;
+    let second = start(None).await;
+    let task = second.get(&kept).await.unwrap().unwrap();
+    assert_eq!(task.status, Status::Running);
+}

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidestream_core::WorkerId;
-
 use crate::chance::{self, Chance};
 use crate::error::Error;
 use crate::store::{Answer, Gone, Request, Rescue, Rescued, Store};
@@ -25,12 +23,8 @@ pub(crate) struct Rescuer {
 }
 
 impl Rescuer {
-    /// Ends what the former process of an exclusive store left running: its workers are gone.
-    pub(crate) async fn end_former(&self, prefix: &str, worker: &WorkerId) -> Result<u64, Error> {
-        let gone = Gone {
-            prefix: prefix.to_owned(),
-            except: worker.clone(),
-        };
+    /// Ends what former processes of an exclusive store left running: their workers are gone.
+    pub(crate) async fn end_former(&self, gone: Gone) -> Result<u64, Error> {
         let mut ended = 0;
         loop {
             let rescued = self.rescue(Some(gone.clone())).await?;

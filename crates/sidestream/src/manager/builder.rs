@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use sidestream_core::{Invalid, Namespace, Task, WorkerId};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,14 @@ use crate::worker::running::RunningTasks;
 use crate::worker::{Parts, Spawner, Worker, WorkerConfig};
 use crate::writer::Writer;
 
+/// A number that no other process has had.
+static PROCESS: LazyLock<u64> = LazyLock::new(|| SystemChance.next());
+
+/// How the ids of all workers inside one process begin.
+pub(super) fn workers_of(process: u64) -> String {
+    format!("{LOCAL_WORKER}{process:016x}-")
+}
+
 /// What a manager is made of. See [`TaskManager::builder`].
 #[must_use = "nothing runs until it is started"]
 #[derive(Debug)]
@@ -31,6 +39,7 @@ pub struct Builder {
     config: Config,
     callbacks: Callbacks,
     chance: Arc<dyn Chance>,
+    process: u64,
 }
 
 impl Builder {
@@ -41,6 +50,7 @@ impl Builder {
             config: Config::default(),
             callbacks: Callbacks::default(),
             chance: Arc::new(SystemChance),
+            process: *PROCESS,
         }
     }
 
@@ -99,10 +109,18 @@ impl Builder {
         self
     }
 
+    /// Says which process this is, by a number that no other has had: for simulations, in which one
+    /// process plays several. Without it all managers of a process know each other.
+    pub fn process(mut self, process: u64) -> Self {
+        self.process = process;
+        self
+    }
+
     /// Starts the manager, on the runtime of the caller.
     ///
     /// What a former process of an exclusive store left running is ended first, by the rule its
-    /// retries say (R2).
+    /// retries say (R2). What another manager of this process runs goes on; if that manager was dropped
+    /// instead of shut down, what it ran ends with its lease.
     ///
     /// # Errors
     /// When a tool or a setting cannot be accepted, or the store cannot be used.
@@ -139,7 +157,7 @@ impl Builder {
         spawner.spawn(writer_loop.run());
 
         let instance = chance.next();
-        let worker = WorkerId::new(format!("{LOCAL_WORKER}{instance:016x}"))?;
+        let worker = WorkerId::new(format!("{}{instance:016x}", workers_of(self.process)))?;
         let limits = Arc::new(limits(&config, &tools));
         let handlers: HashMap<_, _> = tools
             .iter()
@@ -187,6 +205,7 @@ impl Builder {
             chance,
             spawner,
             stats,
+            process: self.process,
         };
         inner.start(tail).await?;
         Ok(TaskManager {

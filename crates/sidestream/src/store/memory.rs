@@ -587,9 +587,7 @@ impl Transaction<'_> {
         let running = self.state.by_lease_end.iter().map(|(_, key)| *key);
         let is_gone = |key: &i64| {
             let lease = self.state.tasks[key].lease.as_ref();
-            lease.is_some_and(|lease| {
-                lease.worker.as_str().starts_with(&gone.prefix) && lease.worker != gone.except
-            })
+            lease.is_some_and(|lease| gone.names(&lease.worker))
         };
         running.filter(is_gone).collect()
     }

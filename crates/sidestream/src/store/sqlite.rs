@@ -55,8 +55,8 @@ mod transaction;
 mod upkeep;
 mod writer;
 
-use checkpoint::Checkpointer;
-use lock::DirectoryLock;
+use checkpoint::{Checkpointer, Marks};
+use lock::{DirectoryLock, Mark};
 use prepare::prepare;
 use readers::Readers;
 use spec::Specs;
@@ -76,6 +76,16 @@ pub struct SqliteOptions {
     /// The most that the database may take, in bytes; commits beyond it get
     /// [`StoreErrorKind::Full`]. The log ahead, at most some 100 MB, comes on top.
     pub size_bytes_max: Option<u64>,
+}
+
+impl SqliteOptions {
+    /// What a log that is opened so, or has been moved into the database so far, is known by.
+    fn mark(&self, epoch: &Epoch, seq: Seq) -> Mark {
+        match self.synchronous {
+            Synchronous::Full => Mark::of(epoch, seq),
+            Synchronous::Normal => Mark::of(epoch, seq).unsynced(),
+        }
+    }
 }
 
 impl Default for SqliteOptions {
@@ -130,10 +140,8 @@ impl SqliteStore {
         let directory = data_dir.as_ref();
         open::create_directory(directory)?;
         let lock = Arc::new(DirectoryLock::take(directory, options.clock.now())?);
-        let mut opened = open::open(directory, &options)?;
+        let mut opened = open::open(directory, &lock, &options)?;
         let file = opened.file.clone();
-        let checkpointer = Checkpointer::start(&mut opened.connection, &file, &options);
-        let checkpointer = checkpointer.map_err(|e| e.at(&file))?;
         let clock = SteadyClock::starting_after(Arc::clone(&options.clock), opened.last_at);
         let clock = Arc::new(clock);
         let published = Arc::new(Published::new(Head {
@@ -141,6 +149,13 @@ impl SqliteStore {
             seq: opened.seq,
             floor: opened.floor,
         }));
+        let marks = Marks {
+            lock: Arc::clone(&lock),
+            published: Arc::clone(&published),
+            options: options.clone(),
+        };
+        let checkpointer = Checkpointer::start(&mut opened.connection, &file, &options, marks);
+        let checkpointer = checkpointer.map_err(|e| e.at(&file))?;
         let specs = Arc::new(Specs::default());
         let writer = Writer {
             connection: opened.connection,

@@ -221,6 +221,7 @@ impl World {
             .tools(tools(&mark, &self.referee))
             .config(config)
             .chance(chance())
+            .process(number)
             .start();
         let manager = started.await.expect("a store without faults can be used");
         let _ = mark.worker.set(manager.worker_id().clone());

@@ -99,3 +99,29 @@ async fn what_is_there_is_not_replaced_and_what_is_no_copy_is_refused() {
     assert_eq!(foreign.kind(), StoreErrorKind::Damaged, "{foreign}");
     assert!(names_in(new.path()).is_empty());
 }
+
+/// S3: who puts the file of an older day back by hand gets a log of another name, once.
+#[tokio::test]
+async fn an_older_copy_put_back_by_hand_is_named_anew() {
+    let (data, other) = (directory(), directory());
+    let name = "sidestream.db";
+    let (file, copy) = (data.path().join(name), other.path().join(name));
+    let head = async |count: u32| {
+        let store = open(data.path()).expect("it opens");
+        dispatch_some(&store, (0..count).map(|n| format!("{count}-{n}"))).await;
+        store.head().await.expect("it is read")
+    };
+    let first = head(3).await;
+    fs::copy(&file, &copy).expect("it is copied");
+    let second = head(2).await;
+    assert_eq!(second.epoch, first.epoch);
+    fs::copy(&copy, &file).expect("it is put back");
+    let third = head(0).await;
+    assert_eq!(third.seq, first.seq);
+    assert_ne!(third.epoch, first.epoch);
+    // It has a past of its own now, and is known by it.
+    assert_eq!(head(4).await.epoch, third.epoch);
+    fs::copy(&copy, &file).expect("it is put back");
+    assert!(![&first.epoch, &third.epoch].contains(&&head(9).await.epoch));
+    assert_eq!(audit(&open(data.path()).expect("it opens")).await.len(), 12);
+}

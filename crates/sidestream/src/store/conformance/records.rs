@@ -104,7 +104,7 @@ pub(super) async fn what_an_owner_elsewhere_runs_takes_no_slot(world: &mut World
     let gone = Rescue {
         gone: Some(crate::store::Gone {
             prefix: String::new(),
-            except: worker("nobody"),
+            except: "nobody".into(),
         }),
         ..rescue()
     };

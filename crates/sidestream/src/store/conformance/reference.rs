@@ -258,7 +258,7 @@ impl Walk {
             jitter: Jitter(self.random.below(1 << 32) as u32),
             gone: self.random.one_in(4).then(|| Gone {
                 prefix: "w/".into(),
-                except: worker("w/2"),
+                except: "w/2".into(),
             }),
         }
     }

@@ -96,6 +96,8 @@ pub(super) async fn the_tasks_of_workers_that_are_gone_are_ended_at_once(world: 
         "LOCAL_1%/a",
         "my-local_1%/a",
         "local_1%/me",
+        "local_1%/me-2",
+        "local_1%/ME",
         "remote",
         "local_1xx/a",
     ];
@@ -111,16 +113,17 @@ pub(super) async fn the_tasks_of_workers_that_are_gone_are_ended_at_once(world: 
     let dead = Rescue {
         gone: Some(Gone {
             prefix: "local_1%/".into(),
-            except: worker("local_1%/me"),
+            except: "local_1%/me".into(),
         }),
         ..rescue()
     };
     let rescued = world.rescue(dead.clone()).await;
-    assert_eq!(rescued.ended, 3);
+    assert_eq!(rescued.ended, 4);
     assert_eq!(rescued.next, Some(world.now().plus_ms(60_000)));
     for (name, task) in names.iter().zip(&tasks) {
         let row = world.row(task).await.expect("it is there");
-        let is_gone = ["local_1%/a", "local_1%/b", "local_1%/"].contains(name);
+        let gone = ["local_1%/a", "local_1%/b", "local_1%/", "local_1%/ME"];
+        let is_gone = gone.contains(name);
         let expected = if is_gone {
             Status::Failed
         } else {
@@ -132,7 +135,7 @@ pub(super) async fn the_tasks_of_workers_that_are_gone_are_ended_at_once(world: 
     // The lease of another has ended: that is another rescue's business.
     world.clock.advance_ms(60_000);
     assert_eq!(world.rescue(dead).await.ended, 0);
-    assert_eq!(world.rescue(rescue()).await.ended, 7);
+    assert_eq!(world.rescue(rescue()).await.ended, 8);
 }
 
 /// One transaction takes no more than it was allowed, in the order of dispatch, and says that there

@@ -33,7 +33,8 @@ static OVERDUE: LazyLock<String> = LazyLock::new(|| {
 static HELD: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {SELECTED} FROM @tasks t
-        WHERE t.lease_until_ms IS NOT NULL AND starts_with(t.worker_id, $1) AND t.worker_id <> $2
+        WHERE t.lease_until_ms IS NOT NULL AND starts_with(t.worker_id, $1)
+            AND NOT starts_with(t.worker_id, $2)
         ORDER BY t.key LIMIT $3 FOR UPDATE OF t SKIP LOCKED"
     )
 });

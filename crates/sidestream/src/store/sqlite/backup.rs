@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use sidestream_core::{Epoch, Seq};
 
 use super::failure::{Failure, Result, at_path};
-use super::lock::DirectoryLock;
+use super::lock::{DirectoryLock, Mark};
 use super::{SqliteStore, open};
 use crate::chance::{self, SystemChance};
 use crate::clock::{Clock, SystemClock};
@@ -62,7 +62,7 @@ impl SqliteStore {
             return Err(missing(file));
         }
         open::create_directory(directory)?;
-        let _lock = DirectoryLock::take(directory, SystemClock.now())?;
+        let lock = DirectoryLock::take(directory, SystemClock.now())?;
         let database = open::file_in(directory);
         refuse_to_replace(&database)?;
         let new = Unfinished::beside(&database);
@@ -73,6 +73,7 @@ impl SqliteStore {
         copied.map_err(|e| e.at(file))?;
         let head = name_anew(&new.path).map_err(|e| e.at(&new.path))?;
         new.finish(&database)?;
+        lock.set_mark(Mark::of(&head.epoch, head.seq));
         Ok(head)
     }
 }

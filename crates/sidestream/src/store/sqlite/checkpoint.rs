@@ -15,7 +15,9 @@ use rusqlite::Connection;
 
 use super::SqliteOptions;
 use super::failure::Result;
+use super::lock::{DirectoryLock, Mark};
 use super::open;
+use super::writer::Published;
 
 /// From how many new pages in the log ahead the thread sets to work; a page is 4 KiB.
 const PASSIVE_PAGES: i32 = 1_000;
@@ -24,6 +26,37 @@ const RESTART_PAGES: i32 = 16_000;
 
 /// How long the writer waits for those who read the log ahead, when it wants it to begin anew.
 const RESTART_WAIT: Duration = Duration::from_millis(100);
+
+/// Notes, after each checkpoint, how far the log has come.
+#[derive(Debug, Clone)]
+pub(super) struct Marks {
+    pub(super) lock: Arc<DirectoryLock>,
+    pub(super) published: Arc<Published>,
+    pub(super) options: SqliteOptions,
+}
+
+impl Marks {
+    /// Moves what is in the log ahead into the database. What was committed before that is on the disk
+    /// afterwards, whatever the commits themselves wait for.
+    fn checkpoint(&self, connection: &Connection, mode: &str) -> Result<bool> {
+        let head = self.published.head.lock().clone();
+        let was_kept = open::checkpoint(connection, mode)?;
+        if !was_kept {
+            self.lock.set_mark(self.options.mark(&head.epoch, head.seq));
+        }
+        Ok(was_kept)
+    }
+
+    /// As [`Marks::checkpoint`], when no commit will follow.
+    fn close(&self, connection: &Connection) -> Result<bool> {
+        let was_kept = open::checkpoint(connection, "TRUNCATE")?;
+        if !was_kept {
+            let head = self.published.head.lock().clone();
+            self.lock.set_mark(Mark::of(&head.epoch, head.seq));
+        }
+        Ok(was_kept)
+    }
+}
 
 /// Watches how long the log ahead grows.
 #[derive(Debug)]
@@ -34,6 +67,7 @@ pub(super) struct Checkpointer {
     pages_sent: i32,
     /// At how many the writer tries next.
     pages_restart: i32,
+    marks: Marks,
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -44,6 +78,7 @@ impl Checkpointer {
         writer: &mut Connection,
         file: &Path,
         options: &SqliteOptions,
+        marks: Marks,
     ) -> Result<Self> {
         let pages = Arc::new(AtomicI32::new(0));
         let counted = Arc::clone(&pages);
@@ -53,9 +88,10 @@ impl Checkpointer {
         }))?;
         let connection = open::connect(file, options)?;
         let (wake, woken) = sync_channel::<()>(1);
+        let marks_of_thread = marks.clone();
         let work = move || {
             while woken.recv().is_ok() {
-                log_failure(open::checkpoint(&connection, "PASSIVE"));
+                log_failure(marks_of_thread.checkpoint(&connection, "PASSIVE"));
             }
         };
         let thread = std::thread::Builder::new().name("sidestream-checkpoint".into());
@@ -66,6 +102,7 @@ impl Checkpointer {
             pages,
             pages_sent: 0,
             pages_restart: RESTART_PAGES,
+            marks,
             wake: Some(wake),
             thread: Some(thread),
         })
@@ -80,7 +117,7 @@ impl Checkpointer {
             self.pages_restart = RESTART_PAGES;
         }
         if pages >= self.pages_restart {
-            let was_kept = restart(writer);
+            let was_kept = self.restart(writer);
             // Whoever still reads the old log keeps it from beginning anew: not each commit waits.
             let is_done = matches!(was_kept, Ok(false));
             self.pages_restart = if is_done {
@@ -107,16 +144,16 @@ impl Checkpointer {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        log_failure(open::checkpoint(writer, "TRUNCATE"));
+        log_failure(self.marks.close(writer));
     }
-}
 
-/// Moves everything and has the log ahead begin anew, if those who read it are done soon.
-fn restart(writer: &Connection) -> Result<bool> {
-    writer.busy_timeout(RESTART_WAIT)?;
-    let was_kept = open::checkpoint(writer, "RESTART");
-    writer.busy_timeout(open::BUSY_TIMEOUT)?;
-    was_kept
+    /// Moves everything and has the log ahead begin anew, if those who read it are done soon.
+    fn restart(&self, writer: &Connection) -> Result<bool> {
+        writer.busy_timeout(RESTART_WAIT)?;
+        let was_kept = self.marks.checkpoint(writer, "RESTART");
+        writer.busy_timeout(open::BUSY_TIMEOUT)?;
+        was_kept
+    }
 }
 
 /// A checkpoint that was not made is no harm yet: the commits are safe in the log ahead, and the next
@@ -130,6 +167,8 @@ fn log_failure(done: Result<bool>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Head;
+    use sidestream_core::{Epoch, Seq};
     use tempfile::TempDir;
 
     /// A writer whose thread is always too late.
@@ -141,8 +180,18 @@ mod tests {
         writer.query_row(wal, [], |_| Ok(())).expect("it is set");
         let table = "CREATE TABLE some (bytes)";
         writer.execute_batch(table).expect("a table");
+        let lock = DirectoryLock::take(directory.path(), options.clock.now());
+        let marks = Marks {
+            lock: Arc::new(lock.expect("it is free")),
+            published: Arc::new(Published::new(Head {
+                epoch: Epoch::new("a").expect("a fit name"),
+                seq: Seq(0),
+                floor: Seq(0),
+            })),
+            options: options.clone(),
+        };
         let mut checkpointer =
-            Checkpointer::start(&mut writer, &file, &options).expect("it starts");
+            Checkpointer::start(&mut writer, &file, &options, marks).expect("it starts");
         checkpointer.wake = None;
         (writer, checkpointer)
     }

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use sidestream_core::{Epoch, Seq, Timestamp};
 
 use super::failure::{Failure, at_path};
+use super::lock::{DirectoryLock, Mark};
 use super::schema::{self, APPLICATION_ID};
 use super::{SqliteOptions, Synchronous};
 use crate::chance::{self, SystemChance};
@@ -65,17 +66,24 @@ pub(super) fn file_in(directory: &Path) -> PathBuf {
 }
 
 /// Opens the database of a directory that is locked for us.
-pub(super) fn open(directory: &Path, options: &SqliteOptions) -> Result<Opened, StoreError> {
+pub(super) fn open(
+    directory: &Path,
+    lock: &DirectoryLock,
+    options: &SqliteOptions,
+) -> Result<Opened, StoreError> {
     let file = file_in(directory);
     let is_new = !inspect(&file)?;
     let connection = connect(&file, options).map_err(|e| e.at(&file))?;
     // In the mode that keeps the file itself current: its header must say what it is even if we
     // stopped right after this.
     let is_migrated = schema::migrate(&connection, options.clock.now()).map_err(|e| e.at(&file))?;
-    let opened = begin(connection, &file, is_migrated, options).map_err(|e| e.at(&file))?;
+    let known = lock.mark().filter(|_| !is_new);
+    let opened = begin(connection, &file, is_migrated, known.as_ref(), options);
+    let opened = opened.map_err(|e| e.at(&file))?;
     if is_new {
         sync_directory(directory)?;
     }
+    lock.set_mark(options.mark(&opened.epoch, opened.seq));
     Ok(opened)
 }
 
@@ -83,6 +91,7 @@ fn begin(
     connection: Connection,
     file: &Path,
     is_migrated: bool,
+    known: Option<&Mark>,
     options: &SqliteOptions,
 ) -> Result<Opened, Failure> {
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -95,6 +104,7 @@ fn begin(
         checkpoint(&connection, "TRUNCATE")?;
     }
     name_log(&connection, options.clock.now())?;
+    name_log_anew_if_it_went_back(&connection, known)?;
     let sql = "SELECT epoch, seq, floor, last_key, last_at_ms FROM head";
     let row = |row: &rusqlite::Row<'_>| {
         Ok((
@@ -136,6 +146,30 @@ fn name_log(connection: &Connection, now: Timestamp) -> Result<(), Failure> {
     let sql = "INSERT INTO head (only, epoch, seq, floor, last_key, last_at_ms)
         VALUES (1, ?, 0, 0, 0, ?)";
     connection.execute(sql, rusqlite::params![epoch.as_str(), now.ms()])?;
+    Ok(())
+}
+
+/// A database that is not the one which was here, or lacks events that it had, is given another name for
+/// its log: cursors into what is lost must not be taken for places in what comes instead.
+fn name_log_anew_if_it_went_back(
+    connection: &Connection,
+    known: Option<&Mark>,
+) -> Result<(), Failure> {
+    let sql = "SELECT epoch, seq FROM head";
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let (epoch, seq): (String, i64) = connection.query_row(sql, [], row)?;
+    if known.is_none_or(|known| known.is_continued_by(&epoch, Seq(seq.cast_unsigned()))) {
+        return Ok(());
+    }
+    let new = chance::epoch(&SystemChance);
+    connection.execute("UPDATE head SET epoch = ?", [new.as_str()])?;
+    tracing::warn!(
+        ?known,
+        epoch,
+        seq,
+        %new,
+        "the log is not as it was left, as after an older copy was put back: it is named anew"
+    );
     Ok(())
 }
 

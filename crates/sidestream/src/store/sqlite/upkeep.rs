@@ -41,7 +41,7 @@ impl Transaction<'_> {
         let mut keys: Vec<i64> = Vec::new();
         while let Some(row) = rows.next()? {
             let worker = super::spec::required(row, 1)?;
-            if worker.starts_with(&gone.prefix) && worker != gone.except.as_str() {
+            if worker.starts_with(&gone.prefix) && !worker.starts_with(&gone.except) {
                 keys.push(row.get(0)?);
             }
         }
