@@ -74,8 +74,16 @@ pub struct RunningTasks {
 
 #[derive(Debug, Default)]
 struct Attempts {
-    running: BTreeMap<TaskKey, (Attempt, Running)>,
+    running: BTreeMap<TaskKey, Entered>,
     cancelled: Cancelled,
+}
+
+/// An attempt, and the event that began it.
+#[derive(Debug)]
+struct Entered {
+    attempt: Attempt,
+    since: Seq,
+    running: Running,
 }
 
 /// What was cancelled lately, and by which event. Between a claim's commit and its answer a task can be
@@ -118,12 +126,14 @@ impl Default for RunningTasks {
 }
 
 impl RunningTasks {
-    /// A task was cancelled, by this event: its attempt, if one runs here or is about to, is told.
+    /// A task was cancelled, by this event: its attempt, if one runs here or is about to, is told. One that
+    /// began later is not: the task was tried again meanwhile.
     pub fn cancelled(&self, namespace: &Namespace, id: &TaskId, at: Seq) {
         let key = (namespace.clone(), id.clone());
         let mut attempts = self.attempts.lock();
-        if let Some((_, running)) = attempts.running.get(&key) {
-            running.take(Reason::Cancelled);
+        let entered = attempts.running.get(&key);
+        if let Some(entered) = entered.filter(|entered| entered.since < at) {
+            entered.running.take(Reason::Cancelled);
         }
         attempts.cancelled.note(key, at);
     }
@@ -154,10 +164,14 @@ impl RunningTasks {
             running.take(Reason::Cancelled);
         }
         let is_forgotten = attempts.cancelled.forgotten > task.seq;
-        let entered = (task.attempt, running.clone());
-        if let Some((_, earlier)) = attempts.running.insert(key, entered) {
+        let entered = Entered {
+            attempt: task.attempt,
+            since: task.seq,
+            running: running.clone(),
+        };
+        if let Some(earlier) = attempts.running.insert(key, entered) {
             // It is past: the task has been given out anew.
-            earlier.take(Reason::Lost);
+            earlier.running.take(Reason::Lost);
         }
         drop(attempts);
         if is_forgotten {
@@ -169,7 +183,7 @@ impl RunningTasks {
     pub(crate) fn leave(&self, task: &TaskKey, attempt: Attempt) {
         let mut attempts = self.attempts.lock();
         let of_task = attempts.running.get(task);
-        if of_task.is_some_and(|(current, _)| *current == attempt) {
+        if of_task.is_some_and(|current| current.attempt == attempt) {
             attempts.running.remove(task);
         }
         drop(attempts);
@@ -187,8 +201,8 @@ impl RunningTasks {
 
     /// Stops all.
     pub(crate) fn take_all(&self, reason: Reason) {
-        for (_, running) in self.attempts.lock().running.values() {
-            running.take(reason);
+        for entered in self.attempts.lock().running.values() {
+            entered.running.take(reason);
         }
     }
 
@@ -282,6 +296,9 @@ mod tests {
         let attempts = RunningTasks::default();
         attempts.observe(&[entry(&task, 1, EventKind::Cancelled)], true);
         let running = attempts.enter(&task);
+        assert!(!is_told(&running));
+        // Read again, late.
+        attempts.observe(&[entry(&task, 1, EventKind::Cancelled)], true);
         assert!(!is_told(&running));
         attempts.observe(&[entry(&task, 3, EventKind::Cancelled)], true);
         assert!(is_told(&running));
