@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use serde_json::json;
+use sidestream::clock::ManualClock;
 use sidestream::core::EventKind;
 use sidestream::store::LogQuery;
 use sidestream::testing::{Faults, FaultyStore, RuntimeClock, SeededChance};
@@ -231,4 +232,23 @@ async fn a_killed_process_reports_nothing() {
     let error = end_of(&other, &id).await.error.unwrap().message;
     let reason = format!("worker {} was lost during attempt 1", killed.worker_id());
     assert!(error.starts_with(&reason), "{error}");
+}
+
+/// R1: a machine that wakes up from sleep finds all leases ended, and its own worker at work.
+#[tokio::test(start_paused = true)]
+async fn a_jump_of_the_clock_ends_no_attempt_that_runs_here() {
+    let clock = ManualClock::starting_at(Timestamp::from_ms(0));
+    let memory = MemoryStore::with_clock(Arc::new(clock.clone()));
+    let chance = Arc::new(SeededChance::new(1));
+    let store = Arc::new(FaultyStore::new(Arc::new(memory), chance));
+    let tool = Tool::new("works", async move |_: Context, (): ()| {
+        sleep(LEASE * 3).await;
+        Ok::<_, HandlerError>("done")
+    });
+    let manager = manager(&store, tool).await;
+    let id = dispatch(&manager, NewTask::new("works")).await;
+    sleep(Duration::from_millis(100)).await;
+    clock.advance_ms(8 * 3_600_000);
+    let task = end_of(&manager, &id).await;
+    assert_eq!((task.status, task.attempt.0), (Status::Completed, 1));
 }

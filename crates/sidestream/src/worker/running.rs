@@ -1,6 +1,6 @@
 //! The attempts that run in this process: how each is stopped, and how it hears that it should.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -54,6 +54,10 @@ impl Running {
         if self.taken().await != Reason::Lost {
             std::future::pending().await
         }
+    }
+
+    fn is_lost(&self) -> bool {
+        self.reason.get() == Some(&Reason::Lost)
     }
 
     /// What the handler is told by.
@@ -197,6 +201,17 @@ impl RunningTasks {
             // The sender is in `self`, so it cannot be gone.
             let _ = left.changed().await;
         }
+    }
+
+    /// What runs here, but for what has been given up.
+    pub(crate) fn held(&self) -> HashSet<(Namespace, TaskId, Attempt)> {
+        let attempts = self.attempts.lock();
+        let held = attempts
+            .running
+            .iter()
+            .filter(|(_, it)| !it.running.is_lost());
+        held.map(|((namespace, id), it)| (namespace.clone(), id.clone(), it.attempt))
+            .collect()
     }
 
     /// Stops all.
