@@ -98,12 +98,14 @@ struct Inner {
 impl Inner {
     async fn start(&self, tail: Arc<Tail>) -> Result<(), Error> {
         let (store, writer) = (&self.source.store, &self.writer);
+        let running = Arc::clone(self.worker.running());
         let rescuer = Rescuer {
             store: Arc::clone(store),
             writer: writer.clone(),
             chance: Arc::clone(&self.chance),
             grace: self.config.grace,
             lease_ms: self.config.lease_ms,
+            held: Box::new(move || running.held()),
         };
         // Before their tasks are tried again.
         if store.is_exclusive() || self.worker.starts_programs() {

@@ -9,7 +9,7 @@
 //!
 //! What every store promises stands once, in [`conformance`]; a store joins by one line.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -284,6 +284,10 @@ pub struct Rescue {
     /// Where set: only attempts held by workers whose id begins so are ended, at once and whatever
     /// their lease says. For a process that knows that its predecessor is gone.
     pub gone: Option<Gone>,
+    /// Attempts that are left alone, whatever the clock says: those that the asking process runs itself.
+    /// Leases go by the clock of the store, which jumps when a machine wakes up or its time is set; what
+    /// keeps them does not.
+    pub spared: Arc<HashSet<(Namespace, TaskId, Attempt)>>,
 }
 
 /// Workers known to be gone.
@@ -305,6 +309,24 @@ impl Gone {
 }
 
 impl Rescue {
+    /// Is the attempt that the task is at to be left alone?
+    #[must_use]
+    pub fn spares(&self, task: &Task) -> bool {
+        let identity = task.identity();
+        let attempt = || {
+            let (namespace, id) = (identity.namespace.clone(), identity.id.clone());
+            (namespace, id, task.attempt)
+        };
+        !self.spared.is_empty() && self.spared.contains(&attempt())
+    }
+
+    /// So many must be looked at to find as many as the limit allows.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
+    pub(crate) fn looks_at_most(&self) -> u32 {
+        let spared = u32::try_from(self.spared.len()).unwrap_or(u32::MAX);
+        self.limit.saturating_add(spared)
+    }
+
     /// What a rescue does to a task that it found.
     #[must_use]
     pub fn command_for(&self, task: &Task, nth: u64, now: Timestamp) -> Command {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use sidestream_core::{Command, Namespace, Rejection, TaskId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Error, StoreError, StoreErrorKind};
@@ -21,6 +21,8 @@ const BATCH_MAX: usize = 1_024;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// So many requests at most wait for their batch; a further caller waits for its place among them.
 const WAITING_MAX: usize = 16_384;
+/// So many bytes of payload at most wait for their batch, or are in it.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 
 type Reply = Result<Answer, Error>;
 
@@ -28,6 +30,7 @@ type Reply = Result<Answer, Error>;
 #[derive(Debug, Clone)]
 pub struct Writer {
     sender: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
     counts: Arc<Counts>,
     closing: CancellationToken,
     closed: CancellationToken,
@@ -45,6 +48,8 @@ struct Counts {
 struct Waiting {
     request: Request,
     reply: oneshot::Sender<Reply>,
+    /// Its share of [`WAITING_BYTES_MAX`], until it is answered.
+    room: OwnedSemaphorePermit,
 }
 
 impl Writer {
@@ -55,6 +60,7 @@ impl Writer {
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let writer = Self {
             sender,
+            room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
             counts: Arc::clone(&counts),
             closing: closing.clone(),
             closed: closed.clone(),
@@ -89,7 +95,14 @@ impl Writer {
         for request in requests {
             // A large batch waits for room rather than be refused in its middle.
             let (reply, answer) = oneshot::channel();
-            let sent = self.sender.send(Waiting { request, reply }).await;
+            let room = Arc::clone(&self.room).acquire_many_owned(share(&request));
+            let room = room.await.expect("it is never closed");
+            let waiting = Waiting {
+                request,
+                reply,
+                room,
+            };
+            let sent = self.sender.send(waiting).await;
             replies.push(sent.map(|()| answer));
         }
         let mut answers = Vec::with_capacity(replies.len());
@@ -104,12 +117,19 @@ impl Writer {
 
     fn enqueue(&self, request: Request) -> Result<oneshot::Receiver<Reply>, Error> {
         let (reply, answer) = oneshot::channel();
-        match self.sender.try_send(Waiting { request, reply }) {
+        let overloaded = || Error::Overloaded {
+            waiting: self.waiting(),
+        };
+        let room = Arc::clone(&self.room).try_acquire_many_owned(share(&request));
+        let waiting = Waiting {
+            request,
+            reply,
+            room: room.map_err(|_| overloaded())?,
+        };
+        match self.sender.try_send(waiting) {
             Ok(()) => Ok(answer),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::ShutDown),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(Error::Overloaded {
-                waiting: WAITING_MAX,
-            }),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded()),
         }
     }
 
@@ -185,8 +205,10 @@ impl WriterLoop {
     }
 
     async fn commit(&self, batch: Vec<Waiting>) {
-        let (requests, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|w| (w.request, w.reply)).unzip();
+        let (requests, (replies, _room)): (Vec<_>, (Vec<_>, Vec<_>)) = batch
+            .into_iter()
+            .map(|waiting| (waiting.request, (waiting.reply, waiting.room)))
+            .unzip();
         match self.commit_and_publish(requests.clone()).await {
             Ok(answers) => {
                 for (reply, answer) in replies.into_iter().zip(answers) {
@@ -289,6 +311,11 @@ fn names(request: &Request) -> Option<(Namespace, TaskId)> {
         | Request::AddKey(_)
         | Request::RevokeKey { .. } => None,
     }
+}
+
+/// What a request takes of the room for those that wait. One that is larger alone takes all of it.
+fn share(request: &Request) -> u32 {
+    u32::try_from(bytes(request).min(WAITING_BYTES_MAX)).expect("it is of limited size")
 }
 
 /// What a request adds to a batch, roughly, in bytes.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use sidestream::clock::RuntimeClock;
 use sidestream::core::{Record, Rejection};
+use sidestream::testing::{Faults, FaultyStore, SeededChance};
 use sidestream::{
     Backpressure, ChunkStream, ChunkType, Config, Context, Dispatched, Error, Filter, HandlerError,
     MemoryStore, NewTask, Retention, Start, Status, StreamOptions, Task, TaskId, TaskManager, Tool,
@@ -452,4 +453,29 @@ async fn a_second_manager_ends_only_what_former_processes_left() {
     let second = start(None).await;
     let task = second.get(&kept).await.unwrap().unwrap();
     assert_eq!(task.status, Status::Running);
+}
+
+/// E1: what waits for a slow store is bounded by its bytes, too; who asked is told.
+#[tokio::test(start_paused = true)]
+async fn too_many_bytes_that_wait_are_an_overload() {
+    let store = FaultyStore::new(Arc::new(store()), Arc::new(SeededChance::new(1)));
+    let store = Arc::new(store);
+    let builder = TaskManager::builder_on(Arc::clone(&store) as Arc<dyn sidestream::Store>);
+    let manager = builder.tools(tools()).start().await.unwrap();
+    store.set_faults(Faults {
+        delays: 1_000,
+        delay_max: Duration::from_secs(1),
+        ..Faults::NONE
+    });
+    let large = || call("echo").args(json!("x".repeat(1_000_000)));
+    let dispatches = (0..100).map(|_| manager.dispatch(large()));
+    let answers = futures::future::join_all(dispatches).await;
+    let (done, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert!((60..70).contains(&done.len()), "{}", done.len());
+    for refusal in refused {
+        assert!(matches!(refusal, Err(Error::Overloaded { waiting: 60.. })));
+    }
+    // Who has many waits for room instead.
+    let answers = manager.dispatch_all((0..100).map(|_| large())).await;
+    assert!(answers.iter().all(Result::is_ok));
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use serde_json::json;
+use sidestream::clock::ManualClock;
 use sidestream::core::EventKind;
 use sidestream::store::LogQuery;
 use sidestream::testing::{Faults, FaultyStore, RuntimeClock, SeededChance};
@@ -231,4 +232,68 @@ async fn a_killed_process_reports_nothing() {
     let error = end_of(&other, &id).await.error.unwrap().message;
     let reason = format!("worker {} was lost during attempt 1", killed.worker_id());
     assert!(error.starts_with(&reason), "{error}");
+}
+
+/// R1: a machine that wakes up from sleep finds all leases ended, and its own worker at work.
+#[tokio::test(start_paused = true)]
+async fn a_jump_of_the_clock_ends_no_attempt_that_runs_here() {
+    let clock = ManualClock::starting_at(Timestamp::from_ms(0));
+    let memory = MemoryStore::with_clock(Arc::new(clock.clone()));
+    let chance = Arc::new(SeededChance::new(1));
+    let store = Arc::new(FaultyStore::new(Arc::new(memory), chance));
+    let tool = Tool::new("works", async move |_: Context, (): ()| {
+        sleep(LEASE * 3).await;
+        Ok::<_, HandlerError>("done")
+    });
+    let manager = manager(&store, tool).await;
+    let id = dispatch(&manager, NewTask::new("works")).await;
+    sleep(Duration::from_millis(100)).await;
+    clock.advance_ms(8 * 3_600_000);
+    let task = end_of(&manager, &id).await;
+    assert_eq!((task.status, task.attempt.0), (Status::Completed, 1));
+}
+
+/// S4: a handler that emits much waits for the log, and no report is larger than an output may be.
+#[tokio::test(start_paused = true)]
+async fn outputs_wait_by_their_bytes_and_are_told_in_small_reports() {
+    const HALF_MIB: usize = 1 << 19;
+    let (store, emitted) = (faulty_store(), Arc::new(AtomicU32::new(0)));
+    let own = (Arc::clone(&store), Arc::clone(&emitted));
+    let tool = Tool::new("loud", move |context: Context, (): ()| {
+        let (store, count) = own.clone();
+        async move {
+            store.set_faults(Faults {
+                delays: 1_000,
+                delay_max: Duration::from_secs(4),
+                ..Faults::NONE
+            });
+            for _ in 0..40 {
+                context.output(&"x".repeat(HALF_MIB - 2)).await?;
+                count.fetch_add(1, SeqCst);
+            }
+            Ok::<_, HandlerError>(())
+        }
+    });
+    let manager = manager(&store, tool).await;
+    let id = dispatch(&manager, NewTask::new("loud")).await;
+    sleep(Duration::from_millis(2)).await;
+    // Eight wait, and those that the first reports have told.
+    let count = emitted.load(SeqCst);
+    assert!((8..=12).contains(&count), "{count}");
+    store.set_faults(Faults::NONE);
+    assert_eq!(end_of(&manager, &id).await.status, Status::Completed);
+    let query = LogQuery {
+        after: Seq(0),
+        limit: 1_000,
+        task: None,
+    };
+    let entries = store.log(&query).await.unwrap().entries;
+    let mut bytes_of = std::collections::BTreeMap::new();
+    for entry in entries {
+        if let EventKind::Output { payload, .. } = entry.event.kind {
+            *bytes_of.entry(entry.event.report.0).or_insert(0) += payload.bytes();
+        }
+    }
+    assert_eq!(bytes_of.values().sum::<usize>(), 40 * HALF_MIB);
+    assert!(bytes_of.values().all(|bytes| *bytes <= 1 << 20));
 }

@@ -54,7 +54,7 @@ variable.
 - **Out:** each line of the standard output is one output of the task: as JSON, if the line is one JSON value, else
   as text. Each line of the standard error is one, too: `{\"stream\":\"stderr\",\"text\":…}`.
 - **Result:** with exit code 0, the last line of the standard output that is not blank, if that is JSON; else all of the
-  standard output as text; nothing, if there was none.
+  standard output as text (of more than 1 MiB its end, behind `[N bytes cut]…`); nothing, if there was none.
 - **Failure:** any other exit code, or a signal. Another attempt follows if retries are left, but not after the exit codes
   64 to 78 (`sysexits.h`: permanent errors) other than 75.
 - **Stopping** (cancelled, timed out, shut down): SIGTERM to all the program's processes, after the grace SIGKILL.

@@ -54,6 +54,18 @@ fn a_command_that_fails_ends_the_program_so() {
     assert_eq!(tasks[0]["status"], "timed_out");
 }
 
+/// More text than a result can hold: the end of it is the result.
+#[test]
+fn a_command_that_says_much_completes() {
+    let home = Home::new();
+    let script = "seq 150000; echo done";
+    home.run_to(0, &["run", "--", "sh", "-c", script]);
+    let tasks = home.run_to(0, &["list", "--json"]).json();
+    assert_eq!(tasks[0]["status"], "completed");
+    let result = tasks[0]["result"].as_str().unwrap();
+    assert!(result.contains(" bytes cut]…") && result.ends_with("\n150000\ndone"));
+}
+
 #[test]
 fn ctrl_c_cancels_a_task_that_runs_here() {
     let home = Home::new();

@@ -1,7 +1,10 @@
 //! Ends the attempts that nobody else will: their worker is gone, or does not keep to its time (R2).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use sidestream_core::{Attempt, Namespace, TaskId};
 
 use crate::chance::{self, Chance};
 use crate::error::Error;
@@ -13,6 +16,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// So many attempts at most are ended in one transaction.
 const LIMIT: u32 = 256;
 
+/// Says which attempts a process runs now.
+pub(crate) type Held = Box<dyn Fn() -> HashSet<(Namespace, TaskId, Attempt)> + Send + Sync>;
+
 /// Looks for lost attempts.
 pub(crate) struct Rescuer {
     pub(crate) store: Arc<dyn Store>,
@@ -20,6 +26,8 @@ pub(crate) struct Rescuer {
     pub(crate) chance: Arc<dyn Chance>,
     pub(crate) grace: Duration,
     pub(crate) lease_ms: u64,
+    /// Says what this process runs itself.
+    pub(crate) held: Held,
 }
 
 impl Rescuer {
@@ -68,6 +76,7 @@ impl Rescuer {
             overtime_ms: overtime_ms.saturating_mul(2).saturating_add(1_000),
             jitter: chance::jitter(&*self.chance),
             gone,
+            spared: Arc::new((self.held)()),
         };
         match self.writer.submit(Request::Rescue(rescue)).await? {
             Answer::Rescued(rescued) => Ok(rescued),

@@ -128,6 +128,7 @@ macro_rules! for_each_promise {
             rescue: an_attempt_over_its_time_is_timed_out,
             rescue: the_tasks_of_workers_that_are_gone_are_ended_at_once,
             rescue: a_rescue_takes_no_more_than_it_may,
+            rescue: a_rescue_leaves_alone_what_it_is_told_to,
             completions: an_end_is_told_until_it_is_acknowledged,
             completions: an_end_is_told_in_its_own_thread,
             completions: a_task_that_ended_anew_is_told_anew,
@@ -713,6 +714,7 @@ fn rescue() -> Rescue {
         overtime_ms: 10_000,
         jitter: Jitter(0),
         gone: None,
+        spared: Arc::default(),
     }
 }
 

@@ -569,6 +569,8 @@ impl Transaction<'_> {
             None => self.overdue(overtime_ms),
         };
         let mut ended = 0;
+        let lost = |key: &i64| !rescue.spares(&self.state.tasks[key]);
+        let keys: Vec<i64> = keys.into_iter().filter(lost).collect();
         for (nth, key) in keys.into_iter().take(rescue.limit as usize).enumerate() {
             let task = &self.state.tasks[&key];
             let command = rescue.command_for(task, nth as u64, self.now);

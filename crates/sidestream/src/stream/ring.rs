@@ -167,8 +167,9 @@ impl Ring {
                 note_keys(&mut inner, &chunk, seq, &mut bells);
                 inner.bytes += chunk.json().len() + CHUNK_OVERHEAD_BYTES;
                 inner.chunks.push_back(chunk);
+                // One by one: a large batch does not stay in memory beside all that was there before.
+                self.evict(&mut inner);
             }
-            self.evict(&mut inner);
         }
         // The bells ring after the chunks are there and the lock is free: who wakes finds them.
         self.bell.send_replace(last);

@@ -4,11 +4,12 @@
 //! from it (cancelled, lost, shut down). Whichever comes first decides; what the handler returns
 //! afterwards is discarded.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use sidestream_core::task::check_payload;
+use sidestream_core::task::{PAYLOAD_BYTES_MAX, check_payload};
 use sidestream_core::{Command, Json, Rejection, ReportNumber, Status, Task, TaskError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -22,8 +23,6 @@ use crate::worker::{Parts, Span};
 
 /// So many outputs of one attempt wait for the log before its handler does.
 const OUTPUTS_WAITING_MAX: usize = 256;
-/// So many bytes of outputs at most make one report, but for one output that is larger alone.
-const OUTPUT_BYTES_MAX: usize = 512 << 10;
 /// The first wait before a report is repeated that the store could not take; it doubles.
 const REPORT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 /// The longest such wait.
@@ -366,14 +365,15 @@ async fn write_outputs(
 ) {
     let mut batch = Vec::new();
     while emitted.recv_many(&mut batch, OUTPUTS_WAITING_MAX).await > 0 {
-        let (mut payloads, mut flushes) = (Vec::new(), Vec::new());
+        let (mut waiting, mut flushes) = (VecDeque::new(), Vec::new());
         for emitted in batch.drain(..) {
             match emitted {
-                Emitted::Output(payload) => payloads.push(payload),
+                Emitted::Output(payload, room) => waiting.push_back((payload, room)),
                 Emitted::Flush(done) => flushes.push(done),
             }
         }
-        for payloads in in_reports(payloads) {
+        while !waiting.is_empty() {
+            let (payloads, _room) = one_report(&mut waiting);
             let command = reports.number(Command::Output {
                 attempt: task.attempt,
                 report: ReportNumber::NONE,
@@ -390,21 +390,17 @@ async fn write_outputs(
     }
 }
 
-/// What has gathered, in parts that each make one report.
-fn in_reports(payloads: Vec<Json>) -> Vec<Vec<Json>> {
-    let mut reports: Vec<Vec<Json>> = Vec::new();
-    let mut bytes = OUTPUT_BYTES_MAX;
-    for payload in payloads {
+/// As many outputs as make one report, and the room that they take until it is answered: no more bytes than
+/// one output may have.
+fn one_report<Room>(waiting: &mut VecDeque<(Json, Room)>) -> (Vec<Json>, Vec<Room>) {
+    let mut bytes = 0;
+    let fits = |(payload, _): &(Json, Room)| {
+        let is_first = bytes == 0;
         bytes += payload.bytes();
-        match reports.last_mut() {
-            Some(report) if bytes <= OUTPUT_BYTES_MAX => report.push(payload),
-            _ => {
-                bytes = payload.bytes();
-                reports.push(vec![payload]);
-            }
-        }
-    }
-    reports
+        is_first || bytes <= PAYLOAD_BYTES_MAX
+    };
+    let count = waiting.iter().map(fits).take_while(|it| *it).count();
+    waiting.drain(..count).unzip()
 }
 
 /// Reports until the store has taken it or says that the attempt is no longer the task's. Repeating is

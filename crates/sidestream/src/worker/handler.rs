@@ -13,8 +13,12 @@ use sidestream_core::{
     Attempt, Epoch, Invalid, Json, RetryPolicy, Task, TaskError, TaskId, Timestamp,
 };
 use sidestream_core::{TaskIdentity, ToolName};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+
+mod error;
+
+pub use error::{HandlerError, OutputError, Stopped};
 
 /// Something that can be dispatched: a name, the handler behind it, and its own settings.
 ///
@@ -205,79 +209,14 @@ pub enum Outcome {
     },
 }
 
-/// Why a handler returns without a result.
-///
-/// Any error converts into one that another attempt may mend, so `?` works as usual; say
-/// [`HandlerError::permanent`] where none can.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HandlerError(Outcome);
-
-impl HandlerError {
-    /// Another attempt may help: the network was down, the model was busy.
-    pub fn retryable(message: impl AsRef<str>) -> Self {
-        Self(Outcome::Failed {
-            error: TaskError::new(message),
-            is_retryable: true,
-        })
-    }
-
-    /// No other attempt can help: the arguments make no sense, the account is closed.
-    pub fn permanent(message: impl AsRef<str>) -> Self {
-        Self(Outcome::Failed {
-            error: TaskError::new(message),
-            is_retryable: false,
-        })
-    }
-
-    /// Not an error at all: the task waits for somebody. Usually made by [`Context::suspend`].
-    #[must_use]
-    pub fn suspended(payload: Json) -> Self {
-        Self(Outcome::Suspended(payload))
-    }
-}
-
-impl<E: std::error::Error> From<E> for HandlerError {
-    fn from(error: E) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message = format!("{message}: {cause}");
-            source = cause.source();
-        }
-        Self::retryable(message)
-    }
-}
-
-impl From<HandlerError> for Outcome {
-    fn from(error: HandlerError) -> Self {
-        error.0
-    }
-}
-
-/// The attempt no longer holds its task: it was cancelled, timed out, or given to another worker.
-/// Whatever the handler does now is discarded, so it should stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the attempt no longer holds the task")]
-pub struct Stopped;
-
-/// Why an output was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum OutputError {
-    /// The attempt no longer holds its task.
-    #[error(transparent)]
-    Stopped(#[from] Stopped),
-    /// The value cannot be written as JSON.
-    #[error("the output cannot be written as JSON: {0}")]
-    Json(#[from] serde_json::Error),
-    /// The value is too large.
-    #[error(transparent)]
-    Invalid(#[from] Invalid),
-}
+/// So many bytes of outputs of one attempt wait for the log before its handler does.
+pub(crate) const OUTPUT_BYTES_WAITING_MAX: usize = 4 * PAYLOAD_BYTES_MAX;
 
 /// What a handler emits, on its way to the log.
 #[derive(Debug)]
 pub(crate) enum Emitted {
-    Output(Json),
+    /// It holds its share of the attempt's [`OUTPUT_BYTES_WAITING_MAX`] until it is in the log.
+    Output(Json, OwnedSemaphorePermit),
     /// Everything before it is in the log once this is answered.
     Flush(oneshot::Sender<()>),
 }
@@ -290,6 +229,7 @@ pub struct Context {
     deadline: tokio::time::Instant,
     cancelled: CancellationToken,
     outputs: mpsc::Sender<Emitted>,
+    output_bytes: Arc<Semaphore>,
 }
 
 impl Context {
@@ -306,6 +246,7 @@ impl Context {
             deadline,
             cancelled,
             outputs,
+            output_bytes: Arc::new(Semaphore::new(OUTPUT_BYTES_WAITING_MAX)),
         }
     }
 
@@ -396,7 +337,14 @@ impl Context {
             let invalid = Invalid::too_long("output", value.bytes(), PAYLOAD_BYTES_MAX);
             return Err(invalid.into());
         }
-        Ok(self.emit(Emitted::Output(value)).await?)
+        let bytes = u32::try_from(value.bytes()).expect("it is of limited size");
+        let room = Arc::clone(&self.output_bytes).acquire_many_owned(bytes);
+        let emitting = async {
+            let room = room.await.map_err(|_| Stopped)?;
+            let sent = self.outputs.send(Emitted::Output(value, room)).await;
+            sent.map_err(|_| Stopped)
+        };
+        Ok(self.until_stopped(emitting).await?)
     }
 
     /// Waits until everything emitted so far is in the log.
@@ -405,15 +353,22 @@ impl Context {
     /// When the attempt should stop.
     pub async fn flush(&self) -> Result<(), Stopped> {
         let (done, flushed) = oneshot::channel();
-        self.emit(Emitted::Flush(done)).await?;
+        let emitting = async {
+            let sent = self.outputs.send(Emitted::Flush(done)).await;
+            sent.map_err(|_| Stopped)
+        };
+        self.until_stopped(emitting).await?;
         flushed.await.map_err(|_| Stopped)
     }
 
-    async fn emit(&self, emitted: Emitted) -> Result<(), Stopped> {
+    async fn until_stopped(
+        &self,
+        emitting: impl Future<Output = Result<(), Stopped>>,
+    ) -> Result<(), Stopped> {
         tokio::select! {
             biased;
             () = self.cancelled.cancelled() => Err(Stopped),
-            sent = self.outputs.send(emitted) => sent.map_err(|_| Stopped),
+            emitted = emitting => emitted,
         }
     }
 

@@ -140,8 +140,8 @@ pub struct Closed;
 /// `…[N bytes cut]`.
 ///
 /// Its result, on exit code 0: the last line of stdout that is not blank if that is one JSON value
-/// (a long one is not cut here), else all of stdout as a JSON string without its last newlines,
-/// else, if it wrote nothing, `None`.
+/// (a long one is not cut here), else all of stdout as a JSON string without its last newlines, or,
+/// where that is more than 1 MiB, its end behind `[N bytes cut]…`; else, if it wrote nothing, `None`.
 ///
 /// When `cancel` fires, the sink closes or the output limit is reached, SIGTERM goes to all its
 /// processes and SIGKILL, after the grace, to those that are left; only then does this return. What

@@ -1,6 +1,6 @@
 //! The attempts that run in this process: how each is stopped, and how it hears that it should.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
@@ -56,6 +56,10 @@ impl Running {
         }
     }
 
+    fn is_lost(&self) -> bool {
+        self.reason.get() == Some(&Reason::Lost)
+    }
+
     /// What the handler is told by.
     pub(crate) fn stop_token(&self) -> &CancellationToken {
         &self.stop
@@ -74,8 +78,16 @@ pub struct RunningTasks {
 
 #[derive(Debug, Default)]
 struct Attempts {
-    running: BTreeMap<TaskKey, (Attempt, Running)>,
+    running: BTreeMap<TaskKey, Entered>,
     cancelled: Cancelled,
+}
+
+/// An attempt, and the event that began it.
+#[derive(Debug)]
+struct Entered {
+    attempt: Attempt,
+    since: Seq,
+    running: Running,
 }
 
 /// What was cancelled lately, and by which event. Between a claim's commit and its answer a task can be
@@ -118,12 +130,14 @@ impl Default for RunningTasks {
 }
 
 impl RunningTasks {
-    /// A task was cancelled, by this event: its attempt, if one runs here or is about to, is told.
+    /// A task was cancelled, by this event: its attempt, if one runs here or is about to, is told. One that
+    /// began later is not: the task was tried again meanwhile.
     pub fn cancelled(&self, namespace: &Namespace, id: &TaskId, at: Seq) {
         let key = (namespace.clone(), id.clone());
         let mut attempts = self.attempts.lock();
-        if let Some((_, running)) = attempts.running.get(&key) {
-            running.take(Reason::Cancelled);
+        let entered = attempts.running.get(&key);
+        if let Some(entered) = entered.filter(|entered| entered.since < at) {
+            entered.running.take(Reason::Cancelled);
         }
         attempts.cancelled.note(key, at);
     }
@@ -154,10 +168,14 @@ impl RunningTasks {
             running.take(Reason::Cancelled);
         }
         let is_forgotten = attempts.cancelled.forgotten > task.seq;
-        let entered = (task.attempt, running.clone());
-        if let Some((_, earlier)) = attempts.running.insert(key, entered) {
+        let entered = Entered {
+            attempt: task.attempt,
+            since: task.seq,
+            running: running.clone(),
+        };
+        if let Some(earlier) = attempts.running.insert(key, entered) {
             // It is past: the task has been given out anew.
-            earlier.take(Reason::Lost);
+            earlier.running.take(Reason::Lost);
         }
         drop(attempts);
         if is_forgotten {
@@ -169,7 +187,7 @@ impl RunningTasks {
     pub(crate) fn leave(&self, task: &TaskKey, attempt: Attempt) {
         let mut attempts = self.attempts.lock();
         let of_task = attempts.running.get(task);
-        if of_task.is_some_and(|(current, _)| *current == attempt) {
+        if of_task.is_some_and(|current| current.attempt == attempt) {
             attempts.running.remove(task);
         }
         drop(attempts);
@@ -185,10 +203,21 @@ impl RunningTasks {
         }
     }
 
+    /// What runs here, but for what has been given up.
+    pub(crate) fn held(&self) -> HashSet<(Namespace, TaskId, Attempt)> {
+        let attempts = self.attempts.lock();
+        let held = attempts
+            .running
+            .iter()
+            .filter(|(_, it)| !it.running.is_lost());
+        held.map(|((namespace, id), it)| (namespace.clone(), id.clone(), it.attempt))
+            .collect()
+    }
+
     /// Stops all.
     pub(crate) fn take_all(&self, reason: Reason) {
-        for (_, running) in self.attempts.lock().running.values() {
-            running.take(reason);
+        for entered in self.attempts.lock().running.values() {
+            entered.running.take(reason);
         }
     }
 
@@ -282,6 +311,9 @@ mod tests {
         let attempts = RunningTasks::default();
         attempts.observe(&[entry(&task, 1, EventKind::Cancelled)], true);
         let running = attempts.enter(&task);
+        assert!(!is_told(&running));
+        // Read again, late.
+        attempts.observe(&[entry(&task, 1, EventKind::Cancelled)], true);
         assert!(!is_told(&running));
         attempts.observe(&[entry(&task, 3, EventKind::Cancelled)], true);
         assert!(is_told(&running));

@@ -260,6 +260,7 @@ impl Walk {
                 prefix: "w/".into(),
                 except: "w/2".into(),
             }),
+            spared: Arc::default(),
         }
     }
 

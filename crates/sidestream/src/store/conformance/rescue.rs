@@ -1,5 +1,7 @@
 //! Rescue: attempts that nobody will end are ended (R2).
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::store::Gone;
 use sidestream_core::EventKind;
@@ -167,4 +169,34 @@ pub(super) async fn a_rescue_takes_no_more_than_it_may(world: &mut World) {
     });
     let expected: Vec<_> = (0..10).map(|n| format!("t{n}")).collect();
     assert_eq!(failed.collect::<Vec<_>>(), expected);
+}
+
+/// R1: what the asking process runs itself is its own business, and does not hide the others.
+pub(super) async fn a_rescue_leaves_alone_what_it_is_told_to(world: &mut World) {
+    let specs = (0..6).map(|n| spec(&format!("t{n}"), NewTask::new("a").max_retries(1_u32)));
+    world.dispatch_all(specs).await;
+    let tasks = world.claim(claim(&["a"])).await;
+    let name = |task: &Task| {
+        let identity = task.identity();
+        let (namespace, id) = (identity.namespace.clone(), identity.id.clone());
+        (namespace, id, task.attempt)
+    };
+    let mut spared: HashSet<_> = tasks[..4].iter().map(name).collect();
+    // Not its attempt any more, or yet.
+    let (namespace, id, _) = name(&tasks[4]);
+    spared.insert((namespace, id, Attempt(2)));
+    world.clock.advance_ms(400_000);
+    let sparing = Rescue {
+        limit: 1,
+        spared: Arc::new(spared),
+        ..rescue()
+    };
+    for _ in 0..2 {
+        assert_eq!(world.rescue(sparing.clone()).await.ended, 1);
+    }
+    assert_eq!(world.rescue(sparing).await.ended, 0);
+    for (n, task) in tasks.iter().enumerate() {
+        let row = world.row(task).await.expect("it is there");
+        assert_eq!(row.status == Status::Running, n < 4, "{}", task.id());
+    }
 }

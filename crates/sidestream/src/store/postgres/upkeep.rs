@@ -66,8 +66,8 @@ impl Transaction<'_> {
         self.flush().await?;
         let overtime_ms = i64::try_from(rescue.overtime_ms).unwrap_or(i64::MAX);
         let rows = match &rescue.gone {
-            Some(gone) => self.held_by(gone, rescue.limit).await?,
-            None => self.overdue(overtime_ms, rescue.limit).await?,
+            Some(gone) => self.held_by(gone, rescue.looks_at_most()).await?,
+            None => self.overdue(overtime_ms, rescue.looks_at_most()).await?,
         };
         let ended = self.end(rescue, &rows).await?;
         self.flush().await?;
@@ -103,7 +103,10 @@ impl Transaction<'_> {
     async fn end(&mut self, rescue: &Rescue, rows: &[Row]) -> Result<u64> {
         let mut ended = 0;
         let found = row::read_all(self.connection, self.specs, rows).await?;
-        for (stored, nth) in found.into_iter().zip(0..) {
+        let lost = found
+            .into_iter()
+            .filter(|stored| !rescue.spares(&stored.task));
+        for (stored, nth) in lost.take(rescue.limit as usize).zip(0..) {
             let stored = self.tasks.know(stored);
             let command = rescue.command_for(&stored.task, nth, self.now);
             let identity = Arc::clone(stored.task.identity());

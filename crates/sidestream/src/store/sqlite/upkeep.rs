@@ -15,8 +15,8 @@ impl Transaction<'_> {
     pub(super) fn rescue(&mut self, rescue: &Rescue) -> Result<Rescued> {
         let overtime_ms = i64::try_from(rescue.overtime_ms).unwrap_or(i64::MAX);
         let keys = match &rescue.gone {
-            Some(gone) => self.held_by(gone, rescue.limit as usize)?,
-            None => self.overdue(overtime_ms, rescue.limit)?,
+            Some(gone) => self.held_by(gone, rescue.looks_at_most() as usize)?,
+            None => self.overdue(overtime_ms, rescue.looks_at_most())?,
         };
         let ended = self.end(rescue, keys)?;
         let next = self.next_to_rescue(overtime_ms)?;
@@ -58,15 +58,22 @@ impl Transaction<'_> {
 
     /// Ends attempts, by the rule their retries say. Returns how many.
     fn end(&mut self, rescue: &Rescue, keys: Vec<i64>) -> Result<u64> {
-        let mut ended = 0;
-        for (key, nth) in keys.into_iter().zip(0..) {
+        let (mut ended, mut nth) = (0, 0);
+        for key in keys {
             let Some(stored) = self.find_by_key(key)? else {
                 continue;
             };
+            if rescue.spares(&stored.task) {
+                continue;
+            }
+            if nth == u64::from(rescue.limit) {
+                break;
+            }
             let command = rescue.command_for(&stored.task, nth, self.now);
             let identity = Arc::clone(stored.task.identity());
             let done = self.change(Some(stored), &identity.namespace, &identity.id, &command)?;
             ended += u64::from(done.is_ok());
+            nth += 1;
         }
         Ok(ended)
     }

@@ -1,5 +1,7 @@
 //! Cuts what a program writes into lines of bounded length.
 
+use std::borrow::Cow;
+
 use sidestream_core::Json;
 use sidestream_core::task::PAYLOAD_BYTES_MAX;
 
@@ -127,6 +129,24 @@ impl Line {
     }
 }
 
+/// The end of a text, as much as is at most so many bytes long when it is a JSON string: who reads what a
+/// program wrote wants to know how it came out.
+pub(super) fn end_of(text: &str, json_bytes_max: usize) -> Cow<'_, str> {
+    if json_string_bytes(text) <= json_bytes_max {
+        return text.into();
+    }
+    let mut room_bytes = json_bytes_max.saturating_sub("\"\"".len() + MARK_BYTES_MAX);
+    let mut start = text.len();
+    for (at, character) in text.char_indices().rev() {
+        match room_bytes.checked_sub(json_bytes(character)) {
+            Some(left) => (room_bytes, start) = (left, at),
+            None => break,
+        }
+    }
+    let cut = mark(start).replacen('…', "", 1);
+    format!("{cut}…{}", &text[start..]).into()
+}
+
 fn mark(cut_bytes: usize) -> String {
     format!("…[{cut_bytes} bytes cut]")
 }
@@ -222,6 +242,15 @@ mod tests {
         assert_eq!(texts(2, &["aää\n".as_bytes()]), ["a…[4 bytes cut]"]);
         assert_eq!(texts(4, &["a😀\n".as_bytes()]), ["a…[4 bytes cut]"]);
         assert_eq!(texts(5, &["a😀b\n".as_bytes()]), ["a😀…[1 bytes cut]"]);
+    }
+
+    #[test]
+    fn of_a_text_that_is_too_long_the_end_is_kept() {
+        assert_eq!(end_of("ab\nc", 7), "ab\nc");
+        let long = "ä\n".repeat(1_000);
+        let end = end_of(&long, 100);
+        assert_eq!(end, format!("[2957 bytes cut]…\n{}", "ä\n".repeat(14)));
+        assert!(json_string_bytes(&end) <= 100);
     }
 
     #[test]

@@ -269,7 +269,8 @@ async fn deliver<S: Sink>(stream: Stream, line: Line, sink: &S) -> Result<(), Ca
     sink.output(output).await.map_err(|_| Cause::SinkClosed)
 }
 
-/// The last line that is not blank if it is JSON, else everything, else nothing.
+/// The last line that is not blank if it is JSON; else the text, or as much of its end as a result can hold;
+/// else nothing.
 fn result(stdout: Vec<u8>) -> Option<Json> {
     let mut text = lines::lossy(stdout);
     if text.contains("\r\n") {
@@ -280,7 +281,7 @@ fn result(stdout: Vec<u8>) -> Option<Json> {
         return Some(value);
     }
     let text = text.trim_end_matches('\n');
-    (!text.is_empty()).then(|| Json::string(text))
+    (!text.is_empty()).then(|| Json::string(&lines::end_of(text, PAYLOAD_BYTES_MAX)))
 }
 
 #[cfg(test)]
@@ -304,6 +305,18 @@ mod tests {
         assert_eq!(result(" \n").as_deref(), Some(r#"" ""#));
         assert_eq!(result("\n\r\n"), None);
         assert_eq!(result(""), None);
+    }
+
+    /// A program that says much has not failed.
+    #[test]
+    fn a_text_result_is_never_longer_than_a_result_can_be() {
+        let long: String = (1..=300_000).map(|n| format!("line {n}\n")).collect();
+        let result = result(long.clone().into()).expect("there is text");
+        assert!(result.bytes() <= PAYLOAD_BYTES_MAX);
+        let text: String = result.parse().expect("a text");
+        let (cut, end) = text.split_once('…').expect("it is cut");
+        assert!(cut.ends_with(" bytes cut]"), "{cut}");
+        assert!(long.ends_with(&format!("{end}\n")) && end.len() > PAYLOAD_BYTES_MAX / 2);
     }
 
     #[test]

@@ -199,7 +199,7 @@ async fn a_slow_sink_slows_the_program_and_not_our_memory() {
     assert_eq!(said, ["written 5242880"]);
     assert_eq!(*gate.taken_bytes.lock(), 640 * 8193);
     let result = result.expect("it succeeds").expect("text");
-    assert_eq!(result.bytes(), 5_242_880 + 640);
+    assert!((PAYLOAD_BYTES_MAX - 100..=PAYLOAD_BYTES_MAX).contains(&result.bytes()));
 }
 
 #[tokio::test]
