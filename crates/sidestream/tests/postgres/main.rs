@@ -2,11 +2,14 @@
 //! What every store promises is in `conformance.rs`.
 
 mod faults;
+mod losses;
 mod naive;
 mod open;
 mod order;
 mod processes;
 mod restart;
+mod sessions;
 mod support;
+mod time;
 #[path = "../work/mod.rs"]
 mod work;
