@@ -169,7 +169,7 @@ macro_rules! for_each_promise {
     };
 }
 
-#[cfg(all(test, feature = "sqlite"))]
+#[cfg(all(test, any(feature = "postgres", feature = "sqlite")))]
 pub(crate) use for_each_promise;
 
 /// Makes a module of tests, one for each promise, of a [`Backend`]: an expression that is evaluated

@@ -41,6 +41,8 @@ mod finish;
 mod list;
 mod log;
 mod outcome;
+#[cfg(test)]
+mod plans;
 mod queue;
 mod reading;
 mod requests;
@@ -114,7 +116,7 @@ impl Default for PostgresOptions {
 /// How often a batch is tried again whose transaction met another's.
 const CONFLICTS_MAX: u32 = 20;
 /// How often one whose connection broke before it was committed.
-const LOSSES_MAX: u32 = 2;
+const LOSSES_MAX: u32 = 5;
 /// The wait before the second attempt; doubled each time.
 const AGAIN_AFTER: Duration = Duration::from_millis(5);
 
@@ -139,12 +141,15 @@ pub struct PostgresStore {
 
 /// Reads at one moment; again, if the connection turns out to be broken.
 macro_rules! read {
-    ($store:expr, |$reading:ident| $found:expr) => {{
+    ($store:expr, |$reading:ident| $found:expr) => {
+        read!($store, begin_to_read, |$reading| $found)
+    };
+    ($store:expr, $begin:ident, |$reading:ident| $found:expr) => {{
         let mut losses = 0;
         loop {
             let read = async {
                 let connection = $store.connections.get().await?;
-                let begun = reading::begin(&connection);
+                let begun = connection.$begin();
                 let $reading = &Reading {
                     connection: &connection,
                     specs: &$store.specs,
@@ -193,6 +198,7 @@ impl PostgresStore {
         let connection = connections.get().await?;
         schema::prepare(&connection, &options.schema, &address.place).await?;
         let rows = connection.query(start::HEAD, &[]).await?;
+        let head_sql = connection.sql(bell::HEAD);
         connection.give_back();
         let head = start::Read::of(&rows)?;
         let digest = Sha256::digest(options.schema.as_bytes());
@@ -200,7 +206,7 @@ impl PostgresStore {
         let channel = format!("{}_log", options.schema);
         let bell = Bell::new(head.seq);
         let mut listening = JoinSet::new();
-        listening.spawn(bell.clone().listen(direct, channel.clone()));
+        listening.spawn(bell.clone().listen(direct, channel.clone(), head_sql));
         let looking = bell
             .clone()
             .look(Arc::clone(&connections), options.look_every);
@@ -303,11 +309,11 @@ impl Store for PostgresStore {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page> {
-        read!(self, |reading| list::list(reading, query))
+        read!(self, begin_to_search, |reading| list::list(reading, query))
     }
 
     async fn snapshot(&self, query: &SnapshotQuery) -> Result<Snapshot> {
-        read!(self, |reading| async {
+        read!(self, begin_to_search, |reading| async {
             let head = log::head(reading).await?;
             let pins = snapshot::pins(reading, query).await?;
             Ok(Snapshot { head, pins })

@@ -2,12 +2,15 @@
 //! What every store promises is in `conformance.rs`.
 
 mod faults;
+mod losses;
 mod naive;
 mod open;
 mod order;
 mod processes;
 mod restart;
+mod sessions;
 mod support;
+mod time;
 #[allow(
     dead_code,
     reason = "shared with the tests of another store, which use more of it"

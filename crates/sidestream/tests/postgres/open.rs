@@ -1,10 +1,151 @@
-//! Opening a database.
+//! Opening a database: what is made, what is refused, and that a refusal changes nothing.
 
-use crate::support::fresh;
+use sidestream::core::{Namespace, TaskId};
+use sidestream::error::{StoreError, StoreErrorKind};
+use sidestream::store::{PostgresOptions, PostgresStore, Store};
 use sidestream_test_postgres::Cluster;
+use tokio::task::JoinSet;
+
+use crate::support::{fresh, open};
+use crate::work::{audit, dispatch, dispatch_some};
+
+async fn refused(url: &str) -> StoreError {
+    let opened = PostgresStore::open(url, PostgresOptions::default()).await;
+    opened.expect_err("it is refused")
+}
+
+/// What the schema holds.
+fn contents(cluster: &Cluster, database: &str) -> String {
+    cluster.sql(
+        database,
+        "SELECT version, compatible_from, checksum FROM sidestream.migrations ORDER BY version;
+         SELECT * FROM sidestream.head; SELECT count(*) FROM pg_class",
+    )
+}
+
+/// Servers that start together make the schema once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_can_be_the_first() {
+    let cluster = Cluster::start();
+    let url = cluster.url(&cluster.database());
+    let mut opening = JoinSet::new();
+    for _ in 0..8 {
+        let url = url.clone();
+        opening.spawn(async move { open(&url).await });
+    }
+    let mut epochs = Vec::new();
+    while let Some(store) = opening.join_next().await {
+        let store = store.expect("it opens");
+        epochs.push(store.head().await.expect("the store works").epoch);
+    }
+    epochs.dedup();
+    assert_eq!(epochs.len(), 1, "it is one log");
+}
+
+/// A server goes on working on a database that a newer one has migrated, if that one says that it can.
+#[tokio::test]
+async fn a_newer_schema_is_accepted_if_it_is_compatible() {
+    let cluster = Cluster::start();
+    let database = cluster.database();
+    let url = cluster.url(&database);
+    dispatch_some(&open(&url).await, ["t".to_owned()]).await;
+    let newer = |version: i64, compatible_from: i64| {
+        let sql = format!(
+            "INSERT INTO sidestream.migrations VALUES ({version}, {compatible_from}, 'sum', 0)"
+        );
+        cluster.sql(&database, &sql)
+    };
+    newer(2, 1);
+    assert_eq!(audit(&open(&url).await).await.len(), 1);
+    newer(3, 3);
+    let before = contents(&cluster, &database);
+    let error = refused(&url).await;
+    assert_eq!(error.kind(), StoreErrorKind::NewerVersion, "{error}");
+    assert!(error.to_string().contains("version 3"), "{error}");
+    assert_eq!(contents(&cluster, &database), before);
+}
 
 #[tokio::test]
-async fn it_opens() {
+async fn a_migration_that_was_changed_is_noticed() {
     let cluster = Cluster::start();
-    fresh(&cluster).await;
+    let database = cluster.database();
+    let url = cluster.url(&database);
+    drop(open(&url).await);
+    cluster.sql(&database, "UPDATE sidestream.migrations SET checksum = 'x'");
+    assert_eq!(refused(&url).await.kind(), StoreErrorKind::Damaged);
+}
+
+#[tokio::test]
+async fn two_schemas_in_a_database_are_apart() {
+    let cluster = Cluster::start();
+    let (url, store) = fresh(&cluster).await;
+    let options = PostgresOptions {
+        schema: "other_1".into(),
+        ..PostgresOptions::default()
+    };
+    let other = PostgresStore::open(&url, options).await;
+    let other = other.expect("it opens");
+    dispatch_some(&*store, ["t".to_owned()]).await;
+    let id = TaskId::new("t").expect("a plain id");
+    let found = other.get(&Namespace::default(), &id).await;
+    assert_eq!(found.expect("the store works"), None);
+    assert_ne!(
+        store.head().await.expect("the store works").epoch,
+        other.head().await.expect("the store works").epoch
+    );
+    let options = PostgresOptions {
+        schema: "no\"; DROP".into(),
+        ..PostgresOptions::default()
+    };
+    let error = PostgresStore::open(&url, options).await;
+    let error = error.expect_err("it is refused");
+    assert!(error.to_string().contains("1 to 40"), "{error}");
+}
+
+/// A schema that was made for it is enough.
+#[tokio::test]
+async fn it_needs_no_right_to_make_a_schema() {
+    let cluster = Cluster::start();
+    let database = cluster.database();
+    cluster.sql(
+        &database,
+        "CREATE ROLE guest LOGIN; CREATE SCHEMA sidestream AUTHORIZATION guest",
+    );
+    let url = cluster.url(&database).replace("sidestream@", "guest@");
+    let store = open(&url).await;
+    let made = vec![dispatch("t", serde_json::json!({}))];
+    store.commit(made).await.expect("it is committed");
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_refused_by_name() {
+    let cluster = Cluster::start();
+    let refusals = [
+        (cluster.url("nowhere"), "\"nowhere\" does not exist"),
+        (
+            cluster.url("postgres").replace("sidestream@", "nobody@"),
+            "\"nobody\" does not exist",
+        ),
+        ("postgresql://me:s3cret@/tasks".into(), "names no host"),
+    ];
+    for (url, why) in refusals {
+        let error = refused(&url).await;
+        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+        assert!(!error.to_string().contains("s3cret"), "{error}");
+    }
+    cluster.sql(
+        "postgres",
+        "CREATE DATABASE ascii ENCODING SQL_ASCII LOCALE 'C' LOCALE_PROVIDER libc TEMPLATE template0",
+    );
+    let error = refused(&cluster.url("ascii")).await;
+    assert!(error.to_string().contains("SQL_ASCII"), "{error}");
+}
+
+#[tokio::test]
+async fn a_unix_socket_will_do() {
+    let cluster = Cluster::start();
+    let store = open(&cluster.socket_url(&cluster.database())).await;
+    dispatch_some(&store, ["t".to_owned()]).await;
+    assert_eq!(audit(&store).await.len(), 1);
 }

@@ -33,7 +33,7 @@ fn end_sessions(cluster: &Cluster, one_in: u64) -> u64 {
         &format!(
             "SELECT count(*) FROM (
                 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE pid <> pg_backend_pid() AND application_name = 'sidestream'
+                WHERE pid <> pg_backend_pid() AND application_name LIKE 'sidestream%'
                     AND random() < 1.0 / {one_in}
             ) AS ended"
         ),
@@ -48,7 +48,7 @@ fn come_to_rest(cluster: &Cluster) {
             "postgres",
             "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid()
                 AND backend_type = 'client backend' AND state <> 'idle'
-                AND query NOT LIKE 'LISTEN%' AND backend_xid IS NOT NULL",
+                AND backend_xid IS NOT NULL",
         );
         if busy == "0" {
             return;

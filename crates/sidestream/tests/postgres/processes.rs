@@ -13,7 +13,7 @@ use sidestream::store::{LogQuery, PostgresStore, Request, Store};
 use tokio::task::JoinSet;
 
 use crate::faults::{Dice, Network, Odds};
-use crate::support::open;
+use crate::support::{open, through};
 use crate::work::{claim, complete, dispatch};
 
 const PART: &str = "SIDESTREAM_TEST_PART";
@@ -137,8 +137,7 @@ fn say(lines: &str) {
 /// Writes until it is killed.
 async fn write(url: &str, server_port: u16, seed: u64) {
     let network = Network::to(server_port, ODDS, seed).await;
-    let server = format!(":{server_port}/");
-    let url = url.replace(&server, &format!(":{}/", network.port()));
+    let url = through(&network, url, server_port);
     // Its network may fail it even now.
     let store = loop {
         match PostgresStore::open(&url, Default::default()).await {

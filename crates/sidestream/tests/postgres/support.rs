@@ -7,6 +7,8 @@ use sidestream::core::Seq;
 use sidestream::store::{LogQuery, PostgresOptions, PostgresStore, Store};
 use sidestream_test_postgres::Cluster;
 
+use crate::faults::Network;
+
 /// Opens the database of a URL.
 pub(crate) async fn open(url: &str) -> PostgresStore {
     let opened = PostgresStore::open(url, PostgresOptions::default()).await;
@@ -18,6 +20,12 @@ pub(crate) async fn fresh(cluster: &Cluster) -> (String, Arc<PostgresStore>) {
     let url = cluster.url(&cluster.database());
     let store = Arc::new(open(&url).await);
     (url, store)
+}
+
+/// The same URL through a network.
+pub(crate) fn through(network: &Network, url: &str, server_port: u16) -> String {
+    let server = format!(":{server_port}/");
+    url.replace(&server, &format!(":{}/", network.port()))
 }
 
 /// Runs something that blocks, such as the cluster's own methods.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use sidestream_core::Seq;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tokio_postgres::AsyncMessage;
+use tokio_postgres::{AsyncMessage, SimpleQueryMessage};
 
 use super::address::Address;
 use super::connection::Connections;
@@ -21,6 +21,9 @@ use super::failure::{Failure, Result};
 /// The wait before the first attempt to listen again, and the longest.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(100);
 const LISTEN_AGAIN_AFTER_MAX: Duration = Duration::from_secs(10);
+
+/// Where the log ends; the schema's name goes in the place of the `@`.
+pub(super) const HEAD: &str = "SELECT seq FROM @head WHERE single = 1";
 
 /// Rings with the head of the log.
 #[derive(Debug, Clone)]
@@ -47,11 +50,14 @@ impl Bell {
     }
 
     /// Rings for what others notify, until dropped.
-    pub(super) async fn listen(self, address: Address, channel: String) {
+    ///
+    /// `head` is the statement that reads the head of the log.
+    pub(super) async fn listen(self, address: Address, channel: String, head: String) {
         let mut wait = LISTEN_AGAIN_AFTER;
         loop {
             let mut has_heard = false;
-            let failure = match self.listen_once(&address, &channel, &mut has_heard).await {
+            let ended = self.listen_once(&address, &channel, &head, &mut has_heard);
+            let failure = match ended.await {
                 Ok(()) => continue,
                 Err(failure) => failure.at(&address.place),
             };
@@ -68,14 +74,25 @@ impl Bell {
         &self,
         address: &Address,
         channel: &str,
+        head: &str,
         is_listening: &mut bool,
     ) -> Result<()> {
-        let connected = address.config.connect(address.tls.clone()).await;
+        let mut config = address.config.clone();
+        config.application_name("sidestream listens");
+        let connected = config.connect(address.tls.clone()).await;
         let (client, mut connection) = connected?;
         let listen = format!("LISTEN {}", quoted(channel));
         let listening = async {
             client.batch_execute(&listen).await?;
             *is_listening = true;
+            // What was committed before is not notified any more.
+            for said in client.simple_query(head).await? {
+                if let SimpleQueryMessage::Row(row) = said
+                    && let Some(Ok(head)) = row.get(0).map(str::parse)
+                {
+                    self.ring(Seq(head));
+                }
+            }
             // The session lasts as long as its client.
             std::future::pending::<Result<()>>().await
         };
@@ -113,9 +130,7 @@ impl Bell {
 
 async fn head(connections: &Connections) -> Result<Seq> {
     let connection = connections.get_spare().await?;
-    let rows = connection
-        .query("SELECT seq FROM @head WHERE single = 1", &[])
-        .await?;
+    let rows = connection.query(HEAD, &[]).await?;
     connection.give_back();
     let row = rows.first();
     let row = row.ok_or_else(|| Failure::Unreadable("the log has no head".into()))?;

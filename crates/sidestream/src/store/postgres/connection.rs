@@ -36,6 +36,7 @@ struct Shape {
     is_prepared: bool,
     begin_to_write: String,
     begin_to_read: String,
+    begin_to_search: String,
     /// When the server itself should have given up long ago.
     answer_timeout: Duration,
 }
@@ -101,20 +102,23 @@ impl Shape {
             "SET LOCAL statement_timeout = {statement}; \
              SET LOCAL idle_in_transaction_session_timeout = {idle};"
         );
-        // Every statement that writes is made for its indexes, whatever the statistics of a table say that
-        // was empty a moment ago: its plan is made once.
+        // Statements that go by a key are made for its index, whatever the statistics say of a table that
+        // was empty a moment ago: their plan is made once. See `row`.
+        let by_index = "SET LOCAL plan_cache_mode = force_generic_plan; \
+            SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
+            SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off; SET LOCAL jit = off;";
         let begin_to_write = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; {limits} SET LOCAL lock_timeout = {lock}; \
-             SET LOCAL plan_cache_mode = force_generic_plan; SET LOCAL enable_seqscan = off; \
-             SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; \
-             SET LOCAL enable_material = off; SET LOCAL jit = off;"
+            "BEGIN ISOLATION LEVEL READ COMMITTED; {limits} SET LOCAL lock_timeout = {lock}; {by_index}"
         );
-        let begin_to_read = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {limits}");
+        let reading = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;";
+        let begin_to_read = format!("{reading} {limits} {by_index}");
+        let begin_to_search = format!("{reading} {limits} SET LOCAL jit = off;");
         Self {
             schema: format!("{}.", quoted(&options.schema)),
             is_prepared: options.prepared,
             begin_to_write,
             begin_to_read,
+            begin_to_search,
             answer_timeout: options.statement_timeout * 2 + Duration::from_secs(5),
         }
     }
@@ -176,7 +180,7 @@ impl Connection {
     }
 
     /// A statement with the schema in the place of each `@`.
-    fn sql(&self, sql: &str) -> String {
+    pub(super) fn sql(&self, sql: &str) -> String {
         sql.replace('@', &self.shape.schema)
     }
 
@@ -184,6 +188,8 @@ impl Connection {
     pub(super) async fn prepare(&self, sql: &str, values: &[super::Value<'_>]) -> Result<Ready> {
         let sql = self.sql(sql);
         let types: Vec<Type> = values.iter().map(super::Value::kind).collect();
+        #[cfg(test)]
+        super::plans::seen::note(&self.shape.schema, &sql, &types, true);
         if !self.shape.is_prepared {
             return Ok(Ready::Text(sql, types));
         }
@@ -225,8 +231,11 @@ impl Connection {
         sql: &str,
         values: &[super::Value<'_>],
     ) -> Result<Vec<Row>> {
-        let types = values.iter().map(super::Value::kind).collect();
-        let ready = Ready::Text(self.sql(sql), types);
+        let types: Vec<Type> = values.iter().map(super::Value::kind).collect();
+        let sql = self.sql(sql);
+        #[cfg(test)]
+        super::plans::seen::note(&self.shape.schema, &sql, &types, false);
+        let ready = Ready::Text(sql, types);
         answer(self.send(&ready, values)).await
     }
 
@@ -250,6 +259,11 @@ impl Connection {
     /// Sends the beginning of a transaction that reads, all at one moment.
     pub(super) fn begin_to_read(&self) -> Sent<'_, ()> {
         self.send_plain(&self.shape.begin_to_read)
+    }
+
+    /// The same, for statements whose plan depends on what is looked for.
+    pub(super) fn begin_to_search(&self) -> Sent<'_, ()> {
+        self.send_plain(&self.shape.begin_to_search)
     }
 
     /// Ends the transaction and gives the connection back, without waiting: whoever gets it next comes

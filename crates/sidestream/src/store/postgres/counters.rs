@@ -43,8 +43,10 @@ static SELECT: LazyLock<String> = LazyLock::new(|| {
         "SELECT i.number, {columns}
         FROM unnest($1::bigint[], $2::text[], $3::text[], $4::text[])
             AS i(number, scope, namespace, value)
-        JOIN @counters c
-            ON c.scope = i.scope AND c.namespace = i.namespace AND c.value = i.value"
+CROSS JOIN LATERAL (
+            SELECT k.* FROM @counters k
+            WHERE k.scope = i.scope AND k.namespace = i.namespace AND k.value = i.value LIMIT 2
+        ) AS c"
     )
 });
 
@@ -72,9 +74,11 @@ pub(super) const EMPTY: &str = "SELECT scope, namespace, value, is_external FROM
 pub(super) const REMOVE_EMPTY: &str = "DELETE FROM @counters c
     USING unnest($1::text[], $2::text[], $3::text[], $4::boolean[])
         AS i(scope, namespace, value, is_external)
-    WHERE c.scope = i.scope AND c.namespace = i.namespace AND c.value = i.value
-        AND c.is_external = i.is_external
-        AND c.pending = 0 AND c.running = 0 AND c.suspended = 0 AND c.completed = 0
+    CROSS JOIN LATERAL (
+        SELECT k.ctid FROM @counters k WHERE k.scope = i.scope AND k.namespace = i.namespace
+            AND k.value = i.value AND k.is_external = i.is_external LIMIT 1
+    ) AS at
+    WHERE c.ctid = at.ctid AND c.pending = 0 AND c.running = 0 AND c.suspended = 0 AND c.completed = 0
         AND c.failed = 0 AND c.timed_out = 0 AND c.cancelled = 0";
 
 /// The statement that reads counters, and its values.

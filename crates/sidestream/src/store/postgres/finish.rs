@@ -14,7 +14,8 @@ use super::connection::{Connections, Ready, answer};
 use super::counters;
 use super::failure::{Failure, Result};
 use super::outcome::Pending;
-use super::transaction::{Transaction, Write};
+use super::row;
+use super::transaction::{SPEC_BY_KEY, Transaction, Write};
 use super::value::{Column, Kind, arrays, unnest};
 use crate::store::{Answer, Committed};
 
@@ -55,6 +56,7 @@ static APPEND: LazyLock<String> = LazyLock::new(|| {
     let tasks = unnest(&TASK, 12);
     let specs = unnest(&DELETED, 15);
     let counters = counters::adding(17);
+    let (by_key, spec_by_key) = (row::BY_KEY, SPEC_BY_KEY);
     format!(
         "WITH h AS (
             UPDATE @head SET seq = seq + $1, floor = greatest(floor, $2),
@@ -67,10 +69,10 @@ static APPEND: LazyLock<String> = LazyLock::new(|| {
         ), t AS (
             UPDATE @tasks AS t SET seq = h.base + i.place,
                 first_seq = coalesce(h.base + i.first, t.first_seq) FROM h, {tasks}
-            WHERE h.base <> $4 AND t.key = i.key
+            {by_key} WHERE h.base <> $4 AND t.ctid = at.ctid
         ), s AS (
             UPDATE @specs AS s SET last_seq = h.base + i.place FROM h, {specs}
-            WHERE h.base <> $4 AND s.key = i.key
+            {spec_by_key} WHERE h.base <> $4 AND s.ctid = at.ctid
         ), c AS ({counters})
         SELECT base, CASE WHEN $1 > 0 THEN pg_notify($5, seq::text) END,
             set_config('idle_in_transaction_session_timeout', '{HELD_MS_MAX}', true) FROM h"

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use sidestream_core::event::StoredKind;
-use sidestream_core::{
-    Attempt, Event, EventKind, LogEntry, Namespace, ReportNumber, Seq, Spec, TaskId,
-};
+use sidestream_core::{Attempt, Event, EventKind, LogEntry, ReportNumber, Seq, Spec};
 use tokio_postgres::Row;
 
 use super::Value;
@@ -14,7 +12,7 @@ use super::cells::Cells;
 use super::connection::{Connection, answer};
 use super::failure::{Failure, Result};
 use super::reading::Reading;
-use super::spec::{Specs, spec_of};
+use super::spec::{self, Specs, spec_of};
 use super::start::{HEAD, Read};
 use crate::store::{Head, LogPage, LogQuery};
 
@@ -39,9 +37,9 @@ static ALL: LazyLock<String> =
 static OF_TASK: LazyLock<String> = LazyLock::new(|| {
     bounded(
         "SELECT o.* FROM (
-            SELECT key FROM @specs WHERE namespace = $3 AND id = $4 AND last_seq IS NOT NULL
+            SELECT key FROM @specs WHERE name = $3 AND last_seq IS NOT NULL
             UNION ALL
-            SELECT key FROM @specs WHERE namespace = $3 AND id = $4 AND last_seq IS NULL
+            SELECT key FROM @specs WHERE name = $3 AND last_seq IS NULL
         ) AS s CROSS JOIN LATERAL (
             SELECT * FROM @events WHERE task_key = s.key AND seq > $1 ORDER BY seq LIMIT $2
         ) AS o ORDER BY o.seq LIMIT $2",
@@ -72,8 +70,7 @@ pub(super) async fn page(reading: &Reading<'_>, query: &LogQuery) -> Result<LogP
     let sql: &str = match &query.task {
         None => &ALL,
         Some((namespace, id)) => {
-            values.push(Namespace::as_str(namespace).into());
-            values.push(TaskId::as_str(id).into());
+            values.push(spec::name(namespace, id).into());
             &OF_TASK
         }
     };

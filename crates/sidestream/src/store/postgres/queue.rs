@@ -37,14 +37,14 @@ const NO_LIMIT: i64 = 1 << 40;
 
 /// Moves the tasks whose time has come from the delayed to the ready.
 pub(super) const FIND_DUE: &str = "WITH due AS (
-        SELECT d.key FROM unnest($1::text[]) AS i(tool)
+        SELECT d.place FROM unnest($1::text[]) AS i(tool)
         CROSS JOIN LATERAL (
-            SELECT t.key FROM @tasks t
+            SELECT t.ctid AS place FROM @tasks t
             WHERE t.queue = 'delayed' AND t.tool_name = i.tool AND t.due_at_ms <= $2
             ORDER BY t.due_at_ms LIMIT $3 FOR UPDATE SKIP LOCKED
         ) AS d
     ), moved AS (
-        UPDATE @tasks AS t SET queue = 'ready' FROM due WHERE t.key = due.key RETURNING 1
+        UPDATE @tasks AS t SET queue = 'ready' FROM due WHERE t.ctid = due.place RETURNING 1
     ) SELECT count(*) FROM moved";
 
 /// What is read of a waiting task, beside how many of its agent's tasks run.
@@ -113,10 +113,16 @@ pub(super) static LANES: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Locks tasks that are still ready, and reads them.
+///
+/// The condition is put so that no index of the ready ones can be taken for it: see `row`.
 pub(super) static TAKE: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT {SELECTED}, pg_current_xact_id()::text FROM @tasks t
-        WHERE t.key = ANY ($1) AND t.queue = 'ready' ORDER BY t.key FOR UPDATE OF t SKIP LOCKED"
+        "SELECT {SELECTED}, pg_current_xact_id()::text
+        FROM (SELECT u.key FROM unnest($1::bigint[]) AS u(key) ORDER BY u.key) AS i
+        CROSS JOIN LATERAL (
+            SELECT k.* FROM @tasks k WHERE k.key = i.key AND k.queue IS NOT DISTINCT FROM 'ready'
+            FOR UPDATE SKIP LOCKED
+        ) AS t"
     )
 });
 

@@ -1,6 +1,8 @@
 //! Reading: one short transaction that reads everything at one moment.
+//!
+//! The answer to its beginning is not waited for: when that went wrong, so does what comes behind it.
 
-use super::connection::{Connection, Sent};
+use super::connection::Connection;
 use super::failure::Result;
 use super::spec::Specs;
 
@@ -9,12 +11,6 @@ use super::spec::Specs;
 pub(super) struct Reading<'s> {
     pub(super) connection: &'s Connection,
     pub(super) specs: &'s Specs,
-}
-
-/// Sends the beginning of a transaction that reads. Its answer need not be waited for: when it went
-/// wrong, so does what comes behind it.
-pub(super) fn begin(connection: &Connection) -> Sent<'_, ()> {
-    connection.begin_to_read()
 }
 
 /// What a read came to. The connection is given back unless it is broken.

@@ -134,17 +134,19 @@ impl Transaction<'_> {
         told: &Told,
     ) -> Result<u64> {
         self.flush().await?;
-        let mut values = vec![
-            Value::from(namespace.as_str()),
-            Value::from(thread.as_str()),
-        ];
+        let thread = spec::hash(namespace, thread.as_str());
+        let mut values = vec![Value::from(thread)];
         let rows = match told {
             Told::UpTo(seq) => {
                 values.push(signed(seq.0).into());
                 self.connection.query(TELL_UP_TO, &values).await?
             }
             Told::These(ends) => {
-                values.push(Value::texts(ends.iter().map(|(id, _)| id.as_str())));
+                let names = ends
+                    .iter()
+                    .map(|(id, _)| Some(spec::name(namespace, id).into()));
+                values.push(Value::ByteStrings(names.collect()));
+
                 values.push(Value::integers(ends.iter().map(|(_, seq)| signed(seq.0))));
                 self.connection.query(TELL_THESE, &values).await?
             }
@@ -192,12 +194,16 @@ impl Transaction<'_> {
 }
 
 const TELL_UP_TO: &str = "UPDATE @tasks SET is_untold = false
-    WHERE is_untold AND namespace = $1 AND thread_id = $2 AND seq <= $3 RETURNING key";
+    WHERE is_untold AND thread = $1 AND seq <= $2 RETURNING key";
 
 const TELL_THESE: &str = "UPDATE @tasks AS t SET is_untold = false
-    FROM unnest($3::text[], $4::bigint[]) AS i(id, seq)
-    JOIN @specs s ON s.namespace = $1 AND s.id = i.id AND s.last_seq IS NULL
-    WHERE t.key = s.key AND t.is_untold AND t.thread_id = $2 AND t.seq = i.seq RETURNING t.key";
+    FROM unnest($2::bytea[], $3::bigint[]) AS i(name, seq)
+    CROSS JOIN LATERAL (
+        SELECT s.key FROM @specs s WHERE s.name = i.name AND s.last_seq IS NULL LIMIT 1
+    ) AS s
+    CROSS JOIN LATERAL (SELECT k.ctid FROM @tasks k WHERE k.key = s.key LIMIT 1) AS at
+    WHERE t.ctid = at.ctid AND t.is_untold::int = 1 AND t.thread IS NOT DISTINCT FROM $1
+        AND t.seq = i.seq RETURNING t.key";
 
 const ADD_KEY: &str = "INSERT INTO @api_keys
     (id, name, hash, role, namespace, created_at_ms, revoked_at_ms)

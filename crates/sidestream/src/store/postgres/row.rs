@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock};
 use sha2::{Digest, Sha256};
 use sidestream_core::{
     AgentId, Attempt, Json, Lease, Namespace, Record, ReportNumber, Seq, Spec, Status, Task,
-    ThreadId, Timestamp, WorkerId,
+    Timestamp, WorkerId,
 };
 use tokio_postgres::Row;
 
@@ -20,7 +20,7 @@ use super::Value;
 use super::cells::Cells;
 use super::connection::Connection;
 use super::failure::Result;
-use super::spec::{Specs, spec_of};
+use super::spec::{Specs, hash, spec_of};
 use super::value::{Column, Kind, arrays, names, unnest};
 use crate::store::stored::{Queue, Stored, reported};
 
@@ -33,7 +33,7 @@ const FIXED: [Column; 7] = [
     ("namespace", Kind::Text),
     ("tool_name", Kind::Text),
     ("agent_id", Kind::Text),
-    ("thread_id", Kind::Text),
+    ("thread", Kind::Bytes),
     ("is_external", Kind::Boolean),
     ("lane", Kind::Bytes),
     ("priority", Kind::Integer),
@@ -78,6 +78,13 @@ const FIRST: [Column; 1] = [("first_seq", Kind::Integer)];
 /// Which of the payloads differ: a bit for each.
 const DIFFERING: [Column; 1] = [("differing", Kind::Integer)];
 
+/// Where the task is whose key is `i.key`.
+///
+/// Written so that there is one way to carry it out: for each key, one look into the index of keys. A plan
+/// is made once, perhaps when the table is empty, when any other way looks as good.
+pub(super) const BY_KEY: &str =
+    "CROSS JOIN LATERAL (SELECT k.ctid FROM @tasks k WHERE k.key = i.key LIMIT 1) AS at";
+
 /// What [`read`] reads, of the table `t`.
 pub(super) const SELECTED: &str = "t.key, t.status, t.attempt, t.reported, t.retry_count, t.is_resuming, t.seq, t.created_at_ms, \
     t.event_at_ms, t.run_at_ms, t.started_at_ms, t.suspended_at_ms, t.completed_at_ms, t.queue, \
@@ -103,7 +110,7 @@ static UPDATE: LazyLock<String> = LazyLock::new(|| {
     });
     let set = changing.chain(payloads).collect::<Vec<_>>().join(", ");
     let rows = unnest(&all, 1);
-    format!("UPDATE @tasks AS t SET {set} FROM {rows} WHERE t.key = i.key")
+    format!("UPDATE @tasks AS t SET {set} FROM {rows} {BY_KEY} WHERE t.ctid = at.ctid")
 });
 
 /// The statement that inserts new tasks, each with its first event, and its values.
@@ -157,7 +164,10 @@ fn fixed(stored: &Stored) -> [Value<'_>; FIXED.len()] {
         task.namespace.as_str().into(),
         task.tool_name.as_str().into(),
         task.agent_id.as_ref().map(AgentId::as_str).into(),
-        task.thread_id.as_ref().map(ThreadId::as_str).into(),
+        task.thread_id
+            .as_ref()
+            .map(|thread| hash(&task.namespace, thread.as_str()))
+            .into(),
         stored.task.is_external().into(),
         lane(&task.namespace, task.agent_id.as_ref()).into(),
         i64::from(stored.task.spec.priority).into(),

@@ -9,7 +9,6 @@
 
 use sha2::{Digest, Sha256};
 
-use super::Value;
 use super::address::Place;
 use super::connection::{Connection, answer, quoted};
 use super::failure::{Failure, Result};
@@ -119,11 +118,12 @@ async fn check_server(connection: &Connection, place: &Place) -> Result<()> {
 
 /// The migrations that the database has had; none, if it is not ours yet.
 async fn applied(connection: &Connection, schema: &str) -> Result<Vec<Applied>> {
-    let table = format!("{}.migrations", quoted(schema));
-    let sql = "SELECT to_regclass($1) IS NOT NULL";
-    let rows = connection.query(sql, &[Value::from(table)]).await?;
-    let is_there = rows.first().is_some_and(|row| row.get(0));
-    if !is_there {
+    // Asked of the catalogue itself: what a session remembers of a name that was not there it may go on
+    // believing until its transaction ends.
+    let sql = "SELECT 1 FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = $1::text AND c.relname = 'migrations'";
+    if connection.query(sql, &[schema.into()]).await?.is_empty() {
         return Ok(Vec::new());
     }
     let sql = "SELECT version, compatible_from, checksum FROM @migrations ORDER BY version";
@@ -172,14 +172,10 @@ async fn migrate(connection: &Connection, schema: &str, place: &Place) -> Result
         return Ok(());
     }
     let name = quoted(schema);
-    let there = connection
-        .query(
-            "SELECT to_regnamespace($1) IS NOT NULL",
-            &[name.as_str().into()],
-        )
-        .await?;
+    let sql = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1::text";
+    let is_there = !connection.query(sql, &[schema.into()]).await?.is_empty();
     // Whoever may not make a schema can have one made for it.
-    if !there.first().is_some_and(|row| row.get(0)) {
+    if !is_there {
         let create = format!("CREATE SCHEMA {name}");
         answer(connection.send_plain(&create)).await?;
     }

@@ -15,6 +15,7 @@ use super::log;
 use super::reading::Reading;
 use super::row::{self, SELECTED};
 use super::scan;
+use super::spec;
 use crate::store::stored::Stored;
 use crate::store::wanted::Wanted;
 use crate::store::{Pin, SnapshotQuery};
@@ -24,8 +25,8 @@ static BY_KEY: LazyLock<String> =
 
 static UNTOLD: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT {SELECTED} FROM @tasks t WHERE t.is_untold AND t.namespace = $1 AND t.thread_id = $2
-        ORDER BY t.seq LIMIT $3"
+        "SELECT {SELECTED} FROM @tasks t WHERE t.is_untold AND t.thread = $1
+        ORDER BY t.seq LIMIT $2"
     )
 });
 
@@ -85,7 +86,7 @@ pub(super) async fn resolve(reading: &Reading<'_>, pins: &[Pin]) -> Result<Vec<S
         .iter()
         .filter(|pin| left.contains(&pin.key))
         .map(|pin| {
-            let spec = super::spec::spec_of(&specs, pin.key)?;
+            let spec = spec::spec_of(&specs, pin.key)?;
             Ok(SnapshotTask {
                 identity: Arc::clone(&spec.identity),
                 status: pin.status,
@@ -134,8 +135,7 @@ pub(super) async fn completions(
     limit: usize,
 ) -> Result<Vec<Task>> {
     let values = [
-        Value::from(namespace.as_str()),
-        Value::from(thread.as_str()),
+        Value::from(spec::hash(namespace, thread.as_str())),
         Value::from(i64::try_from(limit).unwrap_or(i64::MAX)),
     ];
     let rows = reading.connection.query(&UNTOLD, &values).await?;
@@ -145,8 +145,9 @@ pub(super) async fn completions(
 
 static BY_ID: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT {SELECTED} FROM @specs s JOIN @tasks t ON t.key = s.key
-        WHERE s.namespace = $1 AND s.id = $2 AND s.last_seq IS NULL"
+        "SELECT {SELECTED} FROM (
+            SELECT s.key FROM @specs s WHERE s.name = $1 AND s.last_seq IS NULL LIMIT 1
+        ) AS s CROSS JOIN LATERAL (SELECT t.* FROM @tasks t WHERE t.key = s.key LIMIT 1) AS t"
     )
 });
 
@@ -156,7 +157,7 @@ pub(super) async fn by_id(
     namespace: &Namespace,
     id: &TaskId,
 ) -> Result<Option<Task>> {
-    let values = [Value::from(namespace.as_str()), Value::from(id.as_str())];
+    let values = [Value::from(spec::name(namespace, id))];
     let rows = reading.connection.query(&BY_ID, &values).await?;
     let found = row::read_all(reading.connection, reading.specs, &rows).await?;
     Ok(found.into_iter().next().map(|stored| stored.task))

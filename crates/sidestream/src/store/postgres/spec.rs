@@ -92,10 +92,26 @@ pub(super) fn spec_of(specs: &HashMap<i64, Arc<Spec>>, key: i64) -> Result<Arc<S
     specs.get(&key).cloned().ok_or_else(missing)
 }
 
-/// What a repetition of a dispatch is recognised by. A hash, since an index cannot hold the whole text.
+/// Something by its text in a namespace: a hash, since an index cannot hold texts of any length.
+pub(super) fn hash(namespace: &Namespace, text: &str) -> Vec<u8> {
+    let namespace = namespace.as_str();
+    let mut digest = Sha256::new();
+    // Where the one ends and the other begins must count.
+    digest.update((namespace.len() as u64).to_be_bytes());
+    digest.update(namespace.as_bytes());
+    digest.update(text.as_bytes());
+    digest.finalize().to_vec()
+}
+
+/// By what a task is found.
+pub(super) fn name(namespace: &Namespace, id: &TaskId) -> Vec<u8> {
+    hash(namespace, id.as_str())
+}
+
+/// By what a repetition of a dispatch is recognised.
 pub(super) fn repetition(spec: &Spec) -> Option<Vec<u8>> {
     let key = spec.repetition_key()?;
-    Some(Sha256::digest(key.as_bytes()).to_vec())
+    Some(hash(&spec.identity.namespace, &key))
 }
 
 /// The columns of a spec, in the order in which [`row`] makes and [`read`] reads them.
@@ -123,9 +139,10 @@ const COLUMNS: [Column; 20] = [
 ];
 
 /// Those that only indexes read.
-const INDEXED: [Column; 2] = [
-    ("created_at_ms", Kind::Integer),
+const INDEXED: [Column; 3] = [
+    ("name", Kind::Bytes),
     ("repetition", Kind::Bytes),
+    ("created_at_ms", Kind::Integer),
 ];
 
 static SELECT: LazyLock<String> = LazyLock::new(|| {
@@ -137,11 +154,11 @@ static SELECT: LazyLock<String> = LazyLock::new(|| {
 /// tasks wait for each other in one order.
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let all = [&COLUMNS[..], &INDEXED[..]].concat();
-    let all: [Column; 22] = all.try_into().expect("20 and 2");
+    let all: [Column; 23] = all.try_into().expect("20 and 3");
     let (columns, rows) = (names(&all, ""), unnest(&all, 1));
     format!(
         "INSERT INTO @specs ({columns}) SELECT {columns} FROM {rows}
-        ORDER BY i.repetition IS NULL, i.namespace, i.repetition, i.id"
+        ORDER BY i.repetition IS NULL, i.repetition, i.name"
     )
 });
 
@@ -154,8 +171,12 @@ pub(super) fn insert<'t>(
         tasks.clone().map(|(key, task)| row(key, &task.spec)),
     );
     let indexed = tasks.map(|(_, task)| {
-        let created_at = Value::from(task.created_at.ms());
-        [created_at, Value::from(repetition(&task.spec))]
+        let identity = task.identity();
+        [
+            name(&identity.namespace, &identity.id).into(),
+            repetition(&task.spec).into(),
+            task.created_at.ms().into(),
+        ]
     });
     values.extend(arrays(&INDEXED, indexed));
     (&INSERT, values)

@@ -1,6 +1,7 @@
 //! The first journey of a transaction: everything that a batch names is locked and read at once.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 use sidestream_core::{Epoch, Namespace, Seq, TaskId, Timestamp};
 use tokio_postgres::Row;
@@ -22,30 +23,40 @@ const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock($1)";
 
 /// Locks tasks by their names, and those whose ends are to be acknowledged, in the order of their keys.
 const LOCK: &str = "SELECT t.key FROM (
-        SELECT s.key FROM unnest($1::text[], $2::text[]) AS i(namespace, id)
-        JOIN @specs s ON s.namespace = i.namespace AND s.id = i.id AND s.last_seq IS NULL
+        SELECT s.key FROM unnest($1::bytea[]) AS i(name)
+        CROSS JOIN LATERAL (
+            SELECT s.key FROM @specs s WHERE s.name = i.name AND s.last_seq IS NULL LIMIT 1
+        ) AS s
         UNION
-        SELECT u.key FROM unnest($3::text[], $4::text[], $5::bigint[]) AS i(namespace, thread, seq)
-        JOIN @tasks u ON u.is_untold AND u.namespace = i.namespace AND u.thread_id = i.thread
-            AND u.seq <= i.seq
-    ) AS named JOIN @tasks t ON t.key = named.key ORDER BY t.key FOR UPDATE OF t";
+        SELECT u.key FROM unnest($2::bytea[], $3::bigint[]) AS i(thread, seq)
+        CROSS JOIN LATERAL (
+            SELECT u.key FROM @tasks u
+            WHERE u.is_untold AND u.thread = i.thread AND u.seq <= i.seq OFFSET 0
+        ) AS u
+        ORDER BY key
+    ) AS named
+    CROSS JOIN LATERAL (SELECT t.key FROM @tasks t WHERE t.key = named.key FOR UPDATE) AS t";
 
-fn read_by_name() -> String {
+static READ_BY_NAME: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT {SELECTED} FROM unnest($1::text[], $2::text[]) AS i(namespace, id)
-        JOIN @specs s ON s.namespace = i.namespace AND s.id = i.id AND s.last_seq IS NULL
-        JOIN @tasks t ON t.key = s.key"
+        "SELECT {SELECTED} FROM unnest($1::bytea[]) AS i(name)
+        CROSS JOIN LATERAL (
+            SELECT s.key FROM @specs s WHERE s.name = i.name AND s.last_seq IS NULL LIMIT 1
+        ) AS s
+        CROSS JOIN LATERAL (SELECT t.* FROM @tasks t WHERE t.key = s.key LIMIT 1) AS t"
     )
-}
+});
 
-fn read_by_repetition() -> String {
+static READ_BY_REPETITION: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT {SELECTED} FROM unnest($1::text[], $2::bytea[]) AS i(namespace, repetition)
-        JOIN @specs s ON s.namespace = i.namespace AND s.repetition = i.repetition
-            AND s.repetition IS NOT NULL AND s.last_seq IS NULL
-        JOIN @tasks t ON t.key = s.key"
+        "SELECT {SELECTED} FROM unnest($1::bytea[]) AS i(repetition)
+        CROSS JOIN LATERAL (
+            SELECT s.key FROM @specs s
+            WHERE s.repetition = i.repetition AND s.last_seq IS NULL LIMIT 1
+        ) AS s
+        CROSS JOIN LATERAL (SELECT t.* FROM @tasks t WHERE t.key = s.key LIMIT 1) AS t"
     )
-}
+});
 
 const FRESH_KEYS: &str = "SELECT nextval('@keys') FROM generate_series(1, $1)";
 const XID: &str = "SELECT pg_current_xact_id()::text";
@@ -55,14 +66,14 @@ pub(super) const HEAD: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1
 
 /// What a batch names.
 #[derive(Debug, Default)]
-struct Named<'b> {
+struct Named {
     /// Tasks that may be changed.
-    locked: BTreeSet<(&'b Namespace, &'b TaskId)>,
+    locked: BTreeSet<Vec<u8>>,
     /// Those, and tasks that may have been dispatched before.
-    read: BTreeSet<(&'b Namespace, &'b TaskId)>,
-    repetitions: BTreeSet<(&'b Namespace, Vec<u8>)>,
+    read: BTreeSet<Vec<u8>>,
+    repetitions: BTreeSet<Vec<u8>>,
     /// Threads whose ends are acknowledged up to a place.
-    told: Vec<(&'b str, &'b str, i64)>,
+    told: Vec<(Vec<u8>, i64)>,
     /// How many tasks may be new.
     new: i64,
     /// What must be counted before it can be decided.
@@ -70,8 +81,8 @@ struct Named<'b> {
     takes_turn: bool,
 }
 
-impl<'b> Named<'b> {
-    fn by(batch: &'b [Request]) -> Self {
+impl Named {
+    fn by(batch: &[Request]) -> Self {
         let mut named = Self::default();
         for request in batch {
             named.add(request);
@@ -81,14 +92,12 @@ impl<'b> Named<'b> {
         named
     }
 
-    fn add(&mut self, request: &'b Request) {
+    fn add(&mut self, request: &Request) {
         match request {
             Request::Dispatch { spec, admission } => {
                 let task = &spec.identity;
-                self.read.insert((&task.namespace, &task.id));
-                if let Some(repetition) = spec::repetition(spec) {
-                    self.repetitions.insert((&task.namespace, repetition));
-                }
+                self.read.insert(spec::name(&task.namespace, &task.id));
+                self.repetitions.extend(spec::repetition(spec));
                 self.new += 1;
                 if let Admission::Reject(limits) | Admission::FallbackToSync(limits) = admission {
                     let scopes = limits_on(spec, limits).into_iter();
@@ -110,7 +119,8 @@ impl<'b> Named<'b> {
             } => match told {
                 Told::UpTo(seq) => {
                     let seq = i64::try_from(seq.0).unwrap_or(i64::MAX);
-                    self.told.push((namespace.as_str(), thread.as_str(), seq));
+                    let thread = spec::hash(namespace, thread.as_str());
+                    self.told.push((thread, seq));
                 }
                 Told::These(ends) => {
                     for (id, _) in ends {
@@ -132,16 +142,15 @@ impl<'b> Named<'b> {
         }
     }
 
-    fn lock(&mut self, namespace: &'b Namespace, id: &'b TaskId) {
-        self.locked.insert((namespace, id));
-        self.read.insert((namespace, id));
+    fn lock(&mut self, namespace: &Namespace, id: &TaskId) {
+        let name = spec::name(namespace, id);
+        self.locked.insert(name.clone());
+        self.read.insert(name);
     }
 }
 
-fn names<'b>(names: &BTreeSet<(&'b Namespace, &'b TaskId)>) -> Vec<Value<'b>> {
-    let namespaces = names.iter().map(|(namespace, _)| namespace.as_str());
-    let ids = names.iter().map(|(_, id)| id.as_str());
-    vec![Value::texts(namespaces), Value::texts(ids)]
+fn hashes(hashes: &BTreeSet<Vec<u8>>) -> Value<'_> {
+    Value::byte_strings(hashes.iter().map(Vec::as_slice))
 }
 
 /// What the statements of the first journey are for.
@@ -157,30 +166,29 @@ enum Step {
     Head,
 }
 
-fn steps<'n>(named: &'n Named<'_>, turn: i64) -> Vec<(Step, String, Vec<Value<'n>>)> {
-    let mut steps: Vec<(Step, String, Vec<Value<'n>>)> = Vec::new();
-    let mut add = |step, sql: &str, values| steps.push((step, sql.to_owned(), values));
+fn steps(named: &Named, turn: i64) -> Vec<(Step, &'static str, Vec<Value<'_>>)> {
+    let mut steps = Vec::new();
+    let mut add = |step, sql: &'static str, values| steps.push((step, sql, values));
     if named.takes_turn {
         add(Step::TakeTurn, TAKE_TURN, vec![turn.into()]);
     }
     if !named.locked.is_empty() || !named.told.is_empty() {
-        let mut values = names(&named.locked);
-        values.push(Value::texts(named.told.iter().map(|(room, ..)| *room)));
-        values.push(Value::texts(
-            named.told.iter().map(|(_, thread, _)| *thread),
-        ));
-        values.push(Value::integers(named.told.iter().map(|(.., seq)| *seq)));
+        let threads = named.told.iter().map(|(thread, _)| thread.as_slice());
+        let places = named.told.iter().map(|(_, seq)| *seq);
+        let values = vec![
+            hashes(&named.locked),
+            Value::byte_strings(threads),
+            Value::integers(places),
+        ];
         add(Step::Lock, LOCK, values);
     }
     if !named.read.is_empty() {
-        add(Step::ReadByName, &read_by_name(), names(&named.read));
+        add(Step::ReadByName, &READ_BY_NAME, vec![hashes(&named.read)]);
         add(Step::Xid, XID, Vec::new());
     }
     if !named.repetitions.is_empty() {
-        let namespaces = named.repetitions.iter().map(|(room, _)| room.as_str());
-        let repetitions = named.repetitions.iter().map(|(_, hash)| hash.as_slice());
-        let values = vec![Value::texts(namespaces), Value::byte_strings(repetitions)];
-        add(Step::ReadByRepetition, &read_by_repetition(), values);
+        let values = vec![hashes(&named.repetitions)];
+        add(Step::ReadByRepetition, &READ_BY_REPETITION, values);
     }
     if !named.counted.is_empty() {
         let (sql, values) = counters::select(&named.counted);

@@ -374,4 +374,10 @@ impl Transaction<'_> {
 const DELETE_TASKS: &str = "DELETE FROM @tasks WHERE key = ANY ($1)";
 const DELETE_SPECS: &str = "DELETE FROM @specs WHERE key = ANY ($1)";
 const LEAVE_SPECS: &str = "UPDATE @specs AS s SET last_seq = i.last_seq
-    FROM unnest($1::bigint[], $2::bigint[]) AS i(key, last_seq) WHERE s.key = i.key";
+    FROM unnest($1::bigint[], $2::bigint[]) AS i(key, last_seq)
+    CROSS JOIN LATERAL (SELECT k.ctid FROM @specs k WHERE k.key = i.key LIMIT 1) AS at
+    WHERE s.ctid = at.ctid";
+
+/// Where the spec is whose key is `i.key`: see `row`.
+pub(super) const SPEC_BY_KEY: &str =
+    "CROSS JOIN LATERAL (SELECT k.ctid FROM @specs k WHERE k.key = i.key LIMIT 1) AS at";

@@ -22,20 +22,23 @@ static OVERDUE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {SELECTED} FROM (
             SELECT key FROM @tasks WHERE lease_until_ms <= $1
-            UNION SELECT key FROM @tasks WHERE deadline_ms <= $2
-        ) AS late JOIN @tasks t ON t.key = late.key
-        WHERE t.lease_until_ms <= $1 OR t.deadline_ms <= $2
-        ORDER BY t.key LIMIT $3 FOR UPDATE OF t SKIP LOCKED"
+            UNION SELECT key FROM @tasks WHERE deadline_ms <= $2 ORDER BY key
+        ) AS late CROSS JOIN LATERAL (
+            SELECT k.* FROM @tasks k WHERE k.key = late.key
+                AND (k.lease_until_ms <= $1 OR k.deadline_ms <= $2) FOR UPDATE SKIP LOCKED
+        ) AS t LIMIT $3"
     )
 });
 
 /// Attempts that workers hold who are known to be gone.
 static HELD: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "SELECT {SELECTED} FROM @tasks t
-        WHERE t.lease_until_ms IS NOT NULL AND starts_with(t.worker_id, $1)
-            AND NOT starts_with(t.worker_id, $2)
-        ORDER BY t.key LIMIT $3 FOR UPDATE OF t SKIP LOCKED"
+        "SELECT {SELECTED} FROM (
+            SELECT key FROM @tasks WHERE lease_until_ms IS NOT NULL ORDER BY key
+        ) AS held CROSS JOIN LATERAL (
+            SELECT k.* FROM @tasks k WHERE k.key = held.key AND k.status = 'running'
+                AND starts_with(k.worker_id, $1) AND NOT starts_with(k.worker_id, $2) FOR UPDATE SKIP LOCKED
+        ) AS t LIMIT $3"
     )
 });
 

@@ -30,6 +30,8 @@ CREATE SEQUENCE keys AS BIGINT;
 CREATE TABLE specs (
     key                 BIGINT PRIMARY KEY, -- the store's own number of the task
     last_seq            BIGINT,             -- once the task is deleted: its last event; null before
+    name                BYTEA NOT NULL,     -- SHA-256 of its namespace and its id, by which it is found
+    repetition          BYTEA,              -- SHA-256 of its namespace and of what a repetition is known by
     namespace           TEXT COLLATE "C" NOT NULL, -- the tenant's room
     id                  TEXT COLLATE "C" NOT NULL, -- the task's id, unique among the namespace's tasks
     tool_name           TEXT COLLATE "C" NOT NULL, -- what it runs
@@ -39,7 +41,6 @@ CREATE TABLE specs (
     thread_id           TEXT COLLATE "C",   -- in which conversation
     resource_id         TEXT COLLATE "C",   -- for which user or object
     created_at_ms       BIGINT NOT NULL,    -- when it was dispatched, or made by its owner
-    repetition          BYTEA,              -- SHA-256 of that by which a repeated dispatch is recognised
     timeout_ms          BIGINT NOT NULL,    -- how long one attempt may take
     max_retries         BIGINT NOT NULL,    -- how many failures are followed by another attempt
     retry_delay_ms      BIGINT NOT NULL,    -- the longest wait before the first retry (unsigned 64 bits)
@@ -54,19 +55,20 @@ CREATE TABLE specs (
 );
 
 -- One task for an id, and for whatever a repetition is recognised by. Whoever dispatches the same at the
--- same time waits here for the other's commit.
-CREATE UNIQUE INDEX specs_by_id ON specs (namespace, id) WHERE last_seq IS NULL;
-CREATE UNIQUE INDEX specs_by_repetition ON specs (namespace, repetition)
+-- same time waits here for the other's commit. No other index has these columns, nor a part of them: so
+-- there is one way to find a task, even for a plan that was made when the table was empty.
+CREATE UNIQUE INDEX specs_by_name ON specs (name) WHERE last_seq IS NULL;
+CREATE UNIQUE INDEX specs_by_repetition ON specs (repetition)
     WHERE last_seq IS NULL AND repetition IS NOT NULL;
 
--- Whose events are still there though the task is not: by id, and by when they may go.
-CREATE INDEX specs_of_deleted ON specs (namespace, id) WHERE last_seq IS NOT NULL;
+-- Whose events are still there though the task is not: by name, and by when they may go.
+CREATE INDEX specs_of_deleted ON specs (name) WHERE last_seq IS NOT NULL;
 CREATE INDEX specs_to_prune ON specs (last_seq) WHERE last_seq IS NOT NULL;
 
--- Lists, each in the order of creation.
-CREATE INDEX specs_by_created ON specs (namespace, created_at_ms, key) WHERE last_seq IS NULL;
-CREATE INDEX specs_by_tool ON specs (namespace, tool_name, created_at_ms, key)
-    WHERE last_seq IS NULL;
+-- Lists, each in the order of creation. The first two hold the deleted ones, too: an index for exactly
+-- those that are not would be as good as any for a plan that looks for one of them in an empty table.
+CREATE INDEX specs_by_created ON specs (namespace, created_at_ms, key);
+CREATE INDEX specs_by_tool ON specs (namespace, tool_name, created_at_ms, key);
 CREATE INDEX specs_by_agent ON specs (namespace, agent_id, created_at_ms, key)
     WHERE last_seq IS NULL AND agent_id IS NOT NULL;
 CREATE INDEX specs_by_run ON specs (namespace, run_id, created_at_ms, key)
@@ -78,14 +80,14 @@ CREATE INDEX specs_by_resource ON specs (namespace, resource_id, created_at_ms, 
 CREATE INDEX specs_by_tool_call ON specs (namespace, tool_call_id, created_at_ms, key)
     WHERE last_seq IS NULL AND tool_call_id IS NOT NULL;
 
--- How each task stands: the fold of its events, and its lease. The columns up to `priority` are copies
--- from `specs`, so that the indexes can have them.
+-- How each task stands: the fold of its events, and its lease. The columns up to `priority` are made from
+-- those of `specs`, so that the indexes can have them.
 CREATE TABLE tasks (
     key              BIGINT PRIMARY KEY,        -- as in specs
     namespace        TEXT COLLATE "C" NOT NULL, -- the tenant's room
     tool_name        TEXT COLLATE "C" NOT NULL, -- what it runs
     agent_id         TEXT COLLATE "C",          -- on whose behalf
-    thread_id        TEXT COLLATE "C",          -- in which conversation
+    thread           BYTEA,            -- SHA-256 of its namespace and of its conversation's id
     is_external      BOOLEAN NOT NULL, -- kept for an owner elsewhere?
     lane             BYTEA   NOT NULL, -- hashes of its namespace, and of its agent in it
     priority         BIGINT  NOT NULL, -- higher goes first
@@ -138,7 +140,7 @@ CREATE INDEX tasks_by_suspended ON tasks (namespace, suspended_at_ms NULLS FIRST
 CREATE INDEX tasks_by_completed ON tasks (namespace, completed_at_ms NULLS FIRST, key);
 
 -- What an agent has not been told, and what is old enough to go.
-CREATE INDEX tasks_untold ON tasks (namespace, thread_id) WHERE is_untold;
+CREATE INDEX tasks_untold ON tasks (thread) WHERE is_untold;
 CREATE INDEX tasks_to_clean ON tasks (status, is_untold, completed_at_ms, key)
     WHERE completed_at_ms IS NOT NULL AND NOT is_external;
 
