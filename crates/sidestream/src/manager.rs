@@ -25,12 +25,14 @@ use crate::worker::handler::Tool;
 use crate::worker::{Spawner, Worker};
 use crate::writer::Writer;
 
+mod alike;
 mod builder;
 mod callbacks;
 mod config;
 mod elsewhere;
 mod stats;
 
+use alike::Alike;
 pub use builder::Builder;
 pub use config::{Backpressure, Config};
 pub use elsewhere::{WorkerClaim, WorkerClaimed};
@@ -91,6 +93,8 @@ struct Inner {
     chance: Arc<dyn Chance>,
     spawner: Spawner,
     stats: Arc<stats::Counters>,
+    /// The claims of workers elsewhere that wait.
+    alike: Alike,
 }
 
 impl Inner {
