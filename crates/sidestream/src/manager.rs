@@ -25,12 +25,14 @@ use crate::worker::handler::Tool;
 use crate::worker::{Spawner, Worker};
 use crate::writer::Writer;
 
+mod alike;
 mod builder;
 mod callbacks;
 mod config;
 mod elsewhere;
 mod stats;
 
+use alike::Alike;
 pub use builder::Builder;
 pub use config::{Backpressure, Config};
 pub use elsewhere::{WorkerClaim, WorkerClaimed};
@@ -93,6 +95,8 @@ struct Inner {
     stats: Arc<stats::Counters>,
     /// Which process this is.
     process: u64,
+    /// The claims of workers elsewhere that wait.
+    alike: Alike,
 }
 
 impl Inner {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chance::{Chance, SystemChance};
 use crate::error::Error;
+use crate::manager::alike::Alike;
 use crate::manager::callbacks::{Callbacks, Ended};
 use crate::manager::config::{Config, check, limits};
 use crate::manager::{Inner, LOCAL_WORKER, TaskManager, stats};
@@ -206,6 +207,7 @@ impl Builder {
             spawner,
             stats,
             process: self.process,
+            alike: Alike::default(),
         };
         inner.start(tail).await?;
         Ok(TaskManager {

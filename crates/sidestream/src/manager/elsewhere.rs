@@ -9,6 +9,7 @@ use sidestream_core::wire::worker::Report;
 use sidestream_core::{Invalid, Task, TaskId, Timestamp, ToolName, WorkerId};
 use tokio::time::Instant;
 
+use super::alike::Nothing;
 use super::config::DURATION_MS_MAX;
 use super::{LOCAL_WORKER, TaskManager};
 use crate::chance;
@@ -66,19 +67,39 @@ impl TaskManager {
         // A worker that is cut off while its claim waits must not be given what it just lost: when its
         // leases have ended, the claim is over.
         let until = came + asked.wait.min(Duration::from_millis(claim.lease_ms / 2));
+        let question = (self.namespace.clone(), Arc::clone(&claim.tools));
+        let alike = self.inner.alike.join(question);
+        let mut is_waiting = false;
         loop {
-            // Seen before the claim: what changes during it rings again.
-            work.mark_unchanged();
             let waited = came.elapsed();
-            let Claimed { tasks, next_due } = self.claim_now(claim.clone()).await?;
-            let claimed = WorkerClaimed { tasks, waited };
-            if !claimed.tasks.is_empty() {
-                return Ok(claimed);
-            }
+            // Who comes asks at once; those that waited ask in turn.
+            let turn = match is_waiting {
+                true => Some(alike.group.turn.lock().await),
+                false => None,
+            };
+            // Seen before the claim: what changes during it rings again.
+            let rings = *work.borrow_and_update();
+            let next_due = match alike.group.nothing(rings, self.store().now()) {
+                Some(nothing) => nothing.next_due,
+                None => {
+                    let Claimed { tasks, next_due } = self.claim_now(claim.clone()).await?;
+                    if !tasks.is_empty() {
+                        return Ok(WorkerClaimed { tasks, waited });
+                    }
+                    alike.group.found_nothing(Nothing { rings, next_due });
+                    next_due
+                }
+            };
+            drop(turn);
+            is_waiting = true;
+            let nothing = WorkerClaimed {
+                tasks: Vec::new(),
+                waited,
+            };
             tokio::select! {
                 biased;
-                () = &mut enough => return Ok(claimed),
-                () = tokio::time::sleep_until(until) => return Ok(claimed),
+                () = &mut enough => return Ok(nothing),
+                () = tokio::time::sleep_until(until) => return Ok(nothing),
                 () = self.due(next_due) => {}
                 changed = work.changed() => if changed.is_err() {
                     return Err(Error::ShutDown);

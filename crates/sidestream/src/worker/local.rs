@@ -28,7 +28,7 @@ pub(crate) struct LocalBroker {
 
 /// What the next claim waits for.
 struct Waiting {
-    work: watch::Receiver<()>,
+    work: watch::Receiver<u64>,
     next: Next,
 }
 

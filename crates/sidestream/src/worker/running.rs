@@ -71,7 +71,8 @@ impl Running {
 #[derive(Debug)]
 pub struct RunningTasks {
     attempts: Mutex<Attempts>,
-    work: watch::Sender<()>,
+    /// How often it has rung.
+    work: watch::Sender<u64>,
     left: watch::Sender<()>,
     doubt: watch::Sender<()>,
 }
@@ -122,7 +123,7 @@ impl Default for RunningTasks {
     fn default() -> Self {
         Self {
             attempts: Mutex::default(),
-            work: watch::Sender::new(()),
+            work: watch::Sender::new(0),
             left: watch::Sender::new(()),
             doubt: watch::Sender::new(()),
         }
@@ -154,8 +155,12 @@ impl RunningTasks {
     }
 
     /// Rings when a claim may bring something that the last one did not.
-    pub(crate) fn work(&self) -> watch::Receiver<()> {
+    pub(crate) fn work(&self) -> watch::Receiver<u64> {
         self.work.subscribe()
+    }
+
+    fn ring(&self) {
+        self.work.send_modify(|rings| *rings += 1);
     }
 
     pub(crate) fn enter(&self, task: &Task) -> Running {
@@ -243,12 +248,12 @@ impl Observer for RunningTasks {
             }
         }
         if entries.iter().any(|entry| entry.event.kind.may_free_work()) {
-            self.work.send_replace(());
+            self.ring();
         }
     }
 
     fn missed(&self) {
-        self.work.send_replace(());
+        self.ring();
         self.doubt();
     }
 }
