@@ -233,11 +233,13 @@ impl Chunk {
 
     /// What the payload says, as a value: for those who look at a few chunks, not at a stream of
     /// thousands a second.
-    #[must_use]
-    pub fn payload(&self) -> serde_json::Value {
-        let mut chunk: serde_json::Value =
-            serde_json::from_str(&self.json).expect("a chunk is JSON");
-        chunk["payload"].take()
+    ///
+    /// # Errors
+    /// When what a caller or a tool gave is JSON that a value cannot hold: a number like `1e999`, half of a
+    /// pair of surrogates, more than 127 levels. [`Chunk::json`] has it as it came.
+    pub fn payload(&self) -> Result<serde_json::Value, serde_json::Error> {
+        let mut chunk: serde_json::Value = serde_json::from_str(&self.json)?;
+        Ok(chunk["payload"].take())
     }
 }
 

@@ -192,7 +192,7 @@ fn each_type_has_its_fields() {
 fn assert_fields(chunk: &Chunk, name: &str, fields: &str) {
     assert_eq!(chunk.chunk_type.as_str(), format!("background-task-{name}"));
     assert!(chunk.chunk_type.is_default());
-    let payload = chunk.payload();
+    let payload = chunk.payload().expect("it is plain");
     let payload = payload.as_object().expect("an object");
     let mut found: Vec<&str> = payload.keys().map(String::as_str).collect();
     let ours = "taskId toolName toolCallId agentId runId seq attempt";
@@ -214,7 +214,7 @@ fn a_chunk_is_one_line() {
     let mut task = dispatched("t\n", new, "2026-11-21T00:00:00.000Z");
     let running = shown(&mut task, &claim());
     assert!(!running.json().contains(['\n', '\r']), "{}", running.json());
-    let payload = running.payload();
+    let payload = running.payload().expect("it is plain");
     assert_eq!(payload["args"]["a"][0], "x\ny", "what was meant is kept");
     assert_eq!(payload["taskId"], "t\n");
     assert_eq!(payload["toolName"], "a\nb");
@@ -383,4 +383,17 @@ fn what_is_dispatched_is_shown_to_those_who_ask() {
     let expected = r#"{"type":"background-task-started","payload":{"taskId":"t","toolName":"research","toolCallId":"call-1","agentId":"agent-1","runId":"run-1","seq":1}}"#;
     assert_eq!(&**started.json(), expected);
     assert!(matches!(task.events[0].kind, EventKind::Dispatched(_)));
+}
+
+/// E1: what was accepted is passed on as it came, though not every reader can hold it.
+#[test]
+fn what_no_value_can_hold_is_an_error_and_no_panic() {
+    let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+    for text in ["1e999", r#""\ud800""#, &deep] {
+        let new = NewTask::new("a").args(json(text));
+        let mut task = dispatched("t", new, "2026-11-21T00:00:00.000Z");
+        let running = shown(&mut task, &claim());
+        assert!(running.json().contains(text));
+        assert!(running.payload().is_err(), "{text}");
+    }
 }

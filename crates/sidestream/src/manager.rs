@@ -336,8 +336,8 @@ impl TaskManager {
         self.inner.writer.submit(request).await.map(drop)
     }
 
-    /// Waits until a task has ended, and gives it as it ended. Nothing is polled. One that has ended
-    /// already is given at once.
+    /// Waits until a task has ended, and gives it as it ended. Nothing is polled, but for a record, which
+    /// its owner may delete before it has ended. One that has ended already is given at once.
     ///
     /// # Errors
     /// [`Error::Rejected`] when the task does not exist, or no longer; [`Error::ShutDown`] when the
@@ -346,26 +346,23 @@ impl TaskManager {
         let options = StreamOptions {
             filter: Filter::default().task(id.clone()),
             snapshot: crate::stream::SnapshotKind::None,
+            ends_with_task: true,
             ..StreamOptions::default()
         };
         let mut stream = self.stream(options).await?;
         // The place to read on from comes first; an end that is not seen now comes after it.
         loop {
-            match stream.next().await {
-                None => return Err(Error::ShutDown),
-                Some(item) => {
-                    let item = item?;
-                    let is_over =
-                        |chunk: &Arc<sidestream_core::Chunk>| chunk.chunk_type.is_terminal();
-                    if !item.chunk.as_ref().is_none_or(is_over) {
-                        continue;
-                    }
-                }
+            let item = stream.next().await.transpose()?;
+            let is_open = item.is_some();
+            let chunk = item.and_then(|item| item.chunk);
+            if chunk.is_some_and(|chunk| !chunk.chunk_type.is_terminal()) {
+                continue;
             }
             match self.get(id).await? {
                 None => return Err(sidestream_core::Rejection::NotFound(id.clone()).into()),
                 Some(task) if task.status.is_terminal() => return Ok(task),
-                Some(_) => {}
+                Some(_) if is_open => {}
+                Some(_) => return Err(Error::ShutDown),
             }
         }
     }

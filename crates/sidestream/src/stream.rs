@@ -35,6 +35,10 @@ const BATCH: usize = 512;
 /// So many tasks of a snapshot are read at a time.
 const SNAPSHOT_PAGE: usize = 256;
 
+/// How often a stream that ends with its task looks whether a record is still there: its owner may delete
+/// one that has not ended, which no event tells.
+const LOOK_AGAIN_EVERY: Duration = Duration::from_secs(5);
+
 /// What to stream, and from where.
 #[derive(Debug, Clone, Default)]
 pub struct StreamOptions {
@@ -46,7 +50,8 @@ pub struct StreamOptions {
     pub snapshot: SnapshotKind,
     /// Ends the stream when cancelled.
     pub cancel: Option<CancellationToken>,
-    /// Ends the stream when the one task that the filter names has ended and all is told.
+    /// Ends the stream when the one task that the filter names has ended, or is deleted, and all is told: at
+    /// once, but for a record that its owner deletes before it has ended, which takes some seconds.
     pub ends_with_task: bool,
     /// After so long without an item, an item that is only a cursor: where the log has got to, so that
     /// resuming after a quiet hour does not fall out of retention (S7).
@@ -140,6 +145,7 @@ impl Source {
             _counted: Counted::among(&self.open),
             phase: Phase::Opening,
             is_end_possible: true,
+            look_again_at: None,
             last_item_at: Instant::now(),
         };
         let ready = reader.open().await?;
@@ -287,6 +293,8 @@ struct Reader {
     phase: Phase,
     /// May the one task have ended, so that it is worth a look? Only for a stream that ends with it.
     is_end_possible: bool,
+    /// When that is worth another look though no event came: only for a record.
+    look_again_at: Option<Instant>,
     /// Is the chunk that says so among those that are wanted? Else any event may be the end.
     sees_ends: bool,
     last_item_at: Instant,
@@ -501,27 +509,24 @@ impl Reader {
             return Ok((!is_told).then(Vec::new));
         }
         let keep_alive = self.options.keep_alive.map(|d| self.last_item_at + d);
-        let due = async {
-            match keep_alive {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             () = self.watcher.wait(place.seq) => {}
-            () = due => {}
+            () = until(keep_alive) => {}
+            () = until(self.look_again_at) => self.is_end_possible = true,
         }
         Ok(Some(Vec::new()))
     }
 
     /// Has the one task ended, or is it gone, and every event of it been told?
-    async fn is_all_told(&self, place: &Place) -> Result<bool, StoreError> {
+    async fn is_all_told(&mut self, place: &Place) -> Result<bool, StoreError> {
         let Some(id) = self.watcher.filter().task_id.clone() else {
             return Ok(false);
         };
         let store = &self.source.store;
         if let Some(task) = store.get(&self.namespace, &id).await? {
+            let looks_again = task.is_external() && !task.status.is_terminal();
+            self.look_again_at = looks_again.then(|| Instant::now() + LOOK_AGAIN_EVERY);
             return Ok(task.status.is_terminal() && task.seq <= place.seq);
         }
         // Gone: but it may have ended and been deleted since the ring was last read.
@@ -542,6 +547,14 @@ impl Reader {
             chunk: None,
             cursor: Some(place.cursor()),
         })
+    }
+}
+
+/// Waits until then; for ever, if there is no such time.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -10,6 +10,7 @@ use sidestream::core::{Json, Namespace, NewTask, Record, Rejection, TaskId, Time
 use sidestream::error::Error;
 use sidestream::records::{FailedFilter, INTERRUPTED, RecordFilter, Records};
 use sidestream::store::{Admission, MemoryStore, Request, Store};
+use sidestream::{Cursor, Filter, Start, StreamOptions, TaskManager};
 
 fn at(text: &str) -> Timestamp {
     text.parse().expect("a time")
@@ -131,4 +132,37 @@ async fn failed_records_are_found_by_when_they_were_made() {
     assert_eq!(found(second, None).await, ["b", "c"]);
     assert_eq!(found(None, second).await, ["a", "b"]);
     assert_eq!(found(second, second).await, ["b"]);
+}
+
+/// S5, R7: who waits for a record, or watches it, is not left waiting when its owner deletes it as it runs.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_record_that_is_deleted_is_told() {
+    let manager = TaskManager::builder(MemoryStore::new()).start().await;
+    let manager = manager.expect("it starts");
+    let records = manager.records(None);
+    let running = record("r", "running", "2026-11-20T00:00:00.000Z");
+    records.save(running).await.expect("it is kept");
+    let story = StreamOptions {
+        filter: Filter::default().task(id("r")),
+        start: Start::After("0".parse::<Cursor>().expect("a place")),
+        ends_with_task: true,
+        ..StreamOptions::default()
+    };
+    let mut story = manager.stream(story).await.expect("it opens");
+    let waiting = tokio::spawn({
+        let manager = manager.clone();
+        async move { manager.wait(&id("r")).await }
+    });
+    let minute = std::time::Duration::from_secs(60);
+    tokio::time::sleep(minute).await;
+    assert!(!waiting.is_finished());
+    assert!(records.delete(&id("r")).await.expect("the store works"));
+    let told = tokio::time::timeout(minute, waiting).await;
+    let told = told.expect("it ends").expect("it does not panic");
+    assert!(
+        matches!(&told, Err(Error::Rejected(Rejection::NotFound(_)))),
+        "{told:?}"
+    );
+    let rest = async { while story.next().await.is_some() {} };
+    tokio::time::timeout(minute, rest).await.expect("it ends");
 }

@@ -308,7 +308,7 @@ impl Reader {
     /// S3: only who cannot be served is told to begin anew.
     fn check_reset(&self, chunk: &Chunk, options: &StreamOptions) -> Result<(), String> {
         let referee = &self.world.referee;
-        let payload = chunk.payload();
+        let payload = chunk.payload().expect("it is plain");
         let reason = payload["reason"].as_str().unwrap_or_default().to_owned();
         let Start::After(start) = &options.start else {
             // A stream that began with a snapshot can fall behind the log's beginning as well.

@@ -7,7 +7,7 @@ async fn reset(process: &Process, cursor: &str) -> (serde_json::Value, ChunkStre
     let mut stream = process.open(after(cursor, Filter::default())).await;
     let first = next_chunk(&mut stream).await;
     assert_eq!(first.chunk_type, StreamReset);
-    (first.payload(), stream)
+    (first.payload().expect("it is plain"), stream)
 }
 
 /// S3: an old cursor gets `stream-reset` and a fresh snapshot.
