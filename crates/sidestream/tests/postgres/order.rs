@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sidestream::store::Store;
 use sidestream_test_postgres::{Cluster, Options};
+use tokio::time::Instant;
 
 use crate::faults::Dice;
 use crate::processes::Process;

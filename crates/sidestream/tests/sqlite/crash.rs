@@ -78,7 +78,7 @@ async fn child() {
     working.spawn(work(Arc::clone(&store)));
     for n in 0..100_000 {
         let ids: Vec<String> = (0..3).map(|i| format!("r{round}-{n}-{i}")).collect();
-        dispatch_some(&store, ids.clone()).await;
+        dispatch_some(&*store, ids.clone()).await;
         let mut output = std::io::stdout().lock();
         for id in ids {
             writeln!(output, "task {id}").expect("somebody listens");
@@ -89,7 +89,7 @@ async fn child() {
 
 async fn work(store: Arc<SqliteStore>) {
     loop {
-        let tasks = claim(&store, 5).await.expect("it is claimed");
+        let tasks = claim(&*store, 5).await.expect("it is claimed");
         let batch = tasks.iter().map(complete).collect();
         store.commit(batch).await.expect("it is committed");
     }
