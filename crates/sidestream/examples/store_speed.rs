@@ -1,10 +1,14 @@
 //! How fast a store is: whole lives of tasks that do nothing, and reads of a large store.
 //!
 //! ```text
-//! cargo run --release --example store_speed -- lives [TASKS] [BATCH] [full|normal] [plain|rich]
-//! cargo run --release --example store_speed -- reads [STORED] [RUNNING]
-//! cargo run --release --example store_speed -- claims [WAITING] [AGENTS]
+//! cargo run --release --example store_speed -- lives [TASKS] [BATCH] [full|normal|postgres] [plain|rich]
+//! cargo run --release --example store_speed -- reads [STORED] [RUNNING] [normal|postgres]
+//! cargo run --release --example store_speed -- claims [WAITING] [AGENTS] [normal|postgres]
+//! cargo run --release --example store_speed -- together [STORES] [BATCH] [SECONDS]
 //! ```
+//!
+//! With `--features postgres` there is a PostgreSQL of its own, which waits for the disk at every commit;
+//! `together` has several stores on it, each committing one batch after the other.
 //!
 //! A plain task has a tool, an agent and arguments; a rich one also a thread, a run and a tool call, each
 //! of which has an index of its own.
@@ -16,7 +20,6 @@
     reason = "a measurement prints, and stops at the first surprise"
 )]
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,25 +40,111 @@ async fn main() {
         given.unwrap_or(default)
     };
     match args.first().map(String::as_str) {
-        Some("claims") => claims(number(1, 100_000), number(2, 10_000)).await,
-        Some("reads") => reads(number(1, 1_000_000), number(2, 100_000)).await,
+        Some("claims") => {
+            let place = Place::new(args.get(3), "normal");
+            claims(&place, number(1, 100_000), number(2, 10_000)).await;
+        }
+        Some("reads") => {
+            let place = Place::new(args.get(3), "normal");
+            reads(&place, number(1, 1_000_000), number(2, 100_000)).await;
+        }
+        #[cfg(feature = "postgres")]
+        Some("together") => together(number(1, 4), number(2, 100), number(3, 5)).await,
         _ => {
-            let synchronous = match args.get(3).map(String::as_str) {
-                Some("normal") => Synchronous::Normal,
-                _ => Synchronous::Full,
-            };
+            let place = Place::new(args.get(3), "full");
             let is_rich = args.get(4).is_some_and(|word| word == "rich");
-            lives(number(1, 100_000), number(2, 100), synchronous, is_rich).await;
+            lives(&place, number(1, 100_000), number(2, 100), is_rich).await;
         }
     }
 }
 
-fn open(directory: &Path, synchronous: Synchronous) -> SqliteStore {
-    let options = SqliteOptions {
-        synchronous,
-        ..SqliteOptions::default()
-    };
-    SqliteStore::open(directory, options).unwrap()
+/// Where a store keeps its data.
+enum Place {
+    Sqlite(tempfile::TempDir, Synchronous),
+    #[cfg(feature = "postgres")]
+    Postgres(sidestream_test_postgres::Cluster),
+}
+
+impl Place {
+    fn new(given: Option<&String>, otherwise: &str) -> Self {
+        let directory = || tempfile::tempdir().unwrap();
+        match given.map_or(otherwise, String::as_str) {
+            "normal" => Self::Sqlite(directory(), Synchronous::Normal),
+            "full" => Self::Sqlite(directory(), Synchronous::Full),
+            #[cfg(feature = "postgres")]
+            "postgres" => Self::Postgres(sidestream_test_postgres::Cluster::start_with(
+                sidestream_test_postgres::Options {
+                    fsync: true,
+                    settings: ["shared_buffers=512MB", "max_wal_size=4GB"]
+                        .map(Into::into)
+                        .into(),
+                },
+            )),
+            other => panic!("there is no store {other}"),
+        }
+    }
+
+    async fn open(&self) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite(directory, synchronous) => {
+                let options = SqliteOptions {
+                    synchronous: *synchronous,
+                    ..SqliteOptions::default()
+                };
+                Arc::new(SqliteStore::open(directory.path(), options).unwrap())
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(cluster) => {
+                let url = cluster.url("postgres");
+                let opened = sidestream::store::PostgresStore::open(&url, Default::default());
+                Arc::new(opened.await.unwrap())
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Sqlite(_, synchronous) => format!("SQLite {synchronous:?}"),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "PostgreSQL".into(),
+        }
+    }
+}
+
+/// Several stores on one database, as if they were processes: each dispatches, claims and completes a
+/// batch after the other, of a tool of its own.
+#[cfg(feature = "postgres")]
+async fn together(stores: usize, batch: usize, seconds: usize) {
+    let place = Place::new(Some(&"postgres".to_owned()), "");
+    let mut running = tokio::task::JoinSet::new();
+    let until = Instant::now() + Duration::from_secs(seconds as u64);
+    for n in 0..stores {
+        let store = place.open().await;
+        running.spawn(async move {
+            let mut lives = 0;
+            let mut slowest = Duration::ZERO;
+            while Instant::now() < until {
+                let begun = Instant::now();
+                dispatch(&*store, n * 1_000_000 + lives, batch, 10, false).await;
+                let claimed = claim(&*store, batch, None).await;
+                complete(&*store, &claimed).await;
+                lives += claimed.len();
+                slowest = slowest.max(begun.elapsed());
+            }
+            (lives, slowest)
+        });
+    }
+    let (mut lives, mut slowest) = (0, Duration::ZERO);
+    while let Some(ended) = running.join_next().await {
+        let (more, slow) = ended.unwrap();
+        lives += more;
+        slowest = slowest.max(slow);
+    }
+    println!(
+        "{stores} stores together, {batch} to a commit: {:.0} lives a second, {:.0} transitions; slowest round {slowest:?}",
+        lives as f64 / seconds as f64,
+        3.0 * lives as f64 / seconds as f64,
+    );
 }
 
 fn spec(n: usize, agents: usize, is_rich: bool) -> Arc<Spec> {
@@ -75,7 +164,7 @@ fn spec(n: usize, agents: usize, is_rich: bool) -> Arc<Spec> {
     )
 }
 
-async fn dispatch(store: &SqliteStore, from: usize, count: usize, agents: usize, is_rich: bool) {
+async fn dispatch(store: &dyn Store, from: usize, count: usize, agents: usize, is_rich: bool) {
     let request = |n| Request::Dispatch {
         spec: spec(n, agents, is_rich),
         admission: Admission::Queue,
@@ -85,7 +174,7 @@ async fn dispatch(store: &SqliteStore, from: usize, count: usize, agents: usize,
     assert!(committed.answers.iter().all(Result::is_ok));
 }
 
-async fn claim(store: &SqliteStore, limit: usize, per_agent: Option<u32>) -> Vec<Task> {
+async fn claim(store: &dyn Store, limit: usize, per_agent: Option<u32>) -> Vec<Task> {
     let claim = Claim {
         worker: WorkerId::new("worker-1").unwrap(),
         tools: Arc::from([ToolName::new("no-op").unwrap()]),
@@ -104,7 +193,7 @@ async fn claim(store: &SqliteStore, limit: usize, per_agent: Option<u32>) -> Vec
     }
 }
 
-async fn complete(store: &SqliteStore, tasks: &[Task]) {
+async fn complete(store: &dyn Store, tasks: &[Task]) {
     let request = |task: &Task| Request::Command {
         namespace: task.identity().namespace.clone(),
         id: task.id().clone(),
@@ -121,19 +210,19 @@ async fn complete(store: &SqliteStore, tasks: &[Task]) {
     assert!(committed.answers.iter().all(Result::is_ok));
 }
 
-async fn lives(tasks: usize, batch: usize, synchronous: Synchronous, is_rich: bool) {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path(), synchronous);
+async fn lives(place: &Place, tasks: usize, batch: usize, is_rich: bool) {
+    let opened = place.open().await;
+    let store = &*opened;
     let mut spent = [Duration::ZERO; 3];
     let mut slowest = Duration::ZERO;
     let start = Instant::now();
     for n in (0..tasks).step_by(batch) {
         let begun = Instant::now();
-        dispatch(&store, n, batch, 10, is_rich).await;
+        dispatch(store, n, batch, 10, is_rich).await;
         let dispatched = Instant::now();
-        let claimed = claim(&store, batch, None).await;
+        let claimed = claim(store, batch, None).await;
         let then = Instant::now();
-        complete(&store, &claimed).await;
+        complete(store, &claimed).await;
         spent[0] += dispatched - begun;
         spent[1] += then - dispatched;
         spent[2] += then.elapsed();
@@ -142,29 +231,29 @@ async fn lives(tasks: usize, batch: usize, synchronous: Synchronous, is_rich: bo
     let took = start.elapsed();
     let kind = if is_rich { "rich" } else { "plain" };
     println!(
-        "{tasks} {kind} lives, {batch} to a commit, {synchronous:?}: {:.0} a second; dispatch {:?}, claim \
+        "{tasks} {kind} lives, {batch} to a commit, {}: {:.0} a second; dispatch {:?}, claim \
          {:?}, complete {:?} each; slowest round {slowest:?}",
+        place.name(),
         tasks as f64 / took.as_secs_f64(),
         spent[0] / tasks as u32,
         spent[1] / tasks as u32,
         spent[2] / tasks as u32,
     );
     let begun = Instant::now();
-    drop(store);
+    drop(opened);
     println!("closed in {:?}", begun.elapsed());
 }
 
-async fn claims(waiting: usize, agents: usize) {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path(), Synchronous::Normal);
+async fn claims(place: &Place, waiting: usize, agents: usize) {
+    let store = &*place.open().await;
     for n in (0..waiting).step_by(1_000) {
-        dispatch(&store, n, 1_000, agents, false).await;
+        dispatch(store, n, 1_000, agents, false).await;
     }
     let mut took = Vec::new();
     let mut held = Vec::new();
     while took.len() < 200 {
         let begun = Instant::now();
-        let claimed = claim(&store, 10, Some(1)).await;
+        let claimed = claim(store, 10, Some(1)).await;
         took.push(begun.elapsed());
         held.extend(claimed);
     }
@@ -178,26 +267,25 @@ async fn claims(waiting: usize, agents: usize) {
     );
 }
 
-async fn reads(stored: usize, running: usize) {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path(), Synchronous::Normal);
+async fn reads(place: &Place, stored: usize, running: usize) {
+    let store = &*place.open().await;
     let start = Instant::now();
     let batch = 1_000;
     for n in (0..stored).step_by(batch) {
-        dispatch(&store, n, batch, 100, true).await;
-        let claimed = claim(&store, batch, None).await;
+        dispatch(store, n, batch, 100, true).await;
+        let claimed = claim(store, batch, None).await;
         if n < stored - running {
-            complete(&store, &claimed).await;
+            complete(store, &claimed).await;
         }
     }
     let took = start.elapsed();
     println!("{stored} tasks stored, {running} of them running, in {took:?}");
-    lists(&store, stored).await;
-    logs(&store).await;
-    snapshots(&store).await;
+    lists(store, stored).await;
+    logs(store).await;
+    snapshots(store).await;
 }
 
-async fn lists(store: &SqliteStore, stored: usize) {
+async fn lists(store: &dyn Store, stored: usize) {
     let list = |change: &dyn Fn(&mut ListQuery)| {
         let mut query = ListQuery::new(Namespace::default(), 50);
         change(&mut query);
@@ -265,7 +353,7 @@ async fn lists(store: &SqliteStore, stored: usize) {
 }
 
 /// Gets tasks from all over the table, each once.
-async fn gets(store: &SqliteStore, stored: usize) {
+async fn gets(store: &dyn Store, stored: usize) {
     let mut ids = Vec::new();
     for part in 0..100 {
         let mut query = ListQuery::new(Namespace::default(), 50);
@@ -281,7 +369,7 @@ async fn gets(store: &SqliteStore, stored: usize) {
     .await;
 }
 
-async fn logs(store: &SqliteStore) {
+async fn logs(store: &dyn Store) {
     let head = store.head().await.unwrap().seq;
     let log = LogQuery {
         after: Seq(head.0 / 2),
@@ -291,7 +379,7 @@ async fn logs(store: &SqliteStore) {
     measure("log: 1,000 events", 200, || store.log(&log)).await;
 }
 
-async fn snapshots(store: &SqliteStore) {
+async fn snapshots(store: &dyn Store) {
     let snapshot = |filter| SnapshotQuery {
         namespace: Namespace::default(),
         filter,
