@@ -94,7 +94,9 @@ async fn run(store: impl Store, outputs: usize) -> anyhow::Result<Vec<f64>> {
         let item = stream.next().await.expect("the stream goes on")?;
         let read_us = stopwatch.elapsed().as_micros() as f64;
         if let Some(chunk) = item.chunk {
-            let emitted_us = chunk.payload()["payload"].as_f64().expect("a number");
+            let emitted_us = chunk.payload().expect("it is JSON")["payload"]
+                .as_f64()
+                .expect("a number");
             latencies.push((read_us - emitted_us) / 1_000.0);
         }
     }

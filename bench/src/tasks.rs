@@ -134,7 +134,9 @@ async fn run(store: impl Store, in_flight: usize, tasks: usize) -> anyhow::Resul
         let items = stream.next_batch().await.expect("the stream goes on")?;
         let now_us = started.elapsed().as_micros() as f64;
         for chunk in items.iter().filter_map(|item| item.chunk.as_ref()) {
-            let asked_us = chunk.payload()["result"].as_f64().expect("a number");
+            let asked_us = chunk.payload().expect("it is JSON")["result"]
+                .as_f64()
+                .expect("a number");
             latencies_ms.push((now_us - asked_us) / 1_000.0);
             places.add_permits(1);
         }

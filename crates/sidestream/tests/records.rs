@@ -149,16 +149,18 @@ async fn who_waits_for_a_record_that_is_deleted_is_told() {
         ..StreamOptions::default()
     };
     let mut story = manager.stream(story).await.expect("it opens");
-    let waiting = tokio::spawn({
+    let mut waiting = tokio::task::JoinSet::new();
+    waiting.spawn({
         let manager = manager.clone();
         async move { manager.wait(&id("r")).await }
     });
     let minute = std::time::Duration::from_secs(60);
     tokio::time::sleep(minute).await;
-    assert!(!waiting.is_finished());
+    assert!(waiting.try_join_next().is_none());
     assert!(records.delete(&id("r")).await.expect("the store works"));
-    let told = tokio::time::timeout(minute, waiting).await;
-    let told = told.expect("it ends").expect("it does not panic");
+    let told = tokio::time::timeout(minute, waiting.join_next()).await;
+    let told = told.expect("it ends").expect("it was spawned");
+    let told = told.expect("it does not panic");
     assert!(
         matches!(&told, Err(Error::Rejected(Rejection::NotFound(_)))),
         "{told:?}"
