@@ -21,13 +21,19 @@ async fn a_slow_reader_gets_everything_and_holds_up_nobody() {
     assert_eq!(ready(&mut quick).await, ["running", "|"]);
     for n in 0..3_000 {
         process.output(&task, [n]).await;
-        assert_eq!(next_chunk(&mut quick).await.payload().expect("it is plain")["payload"], n);
+        assert_eq!(
+            next_chunk(&mut quick).await.payload().expect("it is plain")["payload"],
+            n
+        );
     }
     for stream in &mut slow {
         assert_eq!(next_chunk(stream).await.chunk_type, Running);
         assert_eq!(next(stream).await.chunk, None);
         for n in 0..3_000 {
-            assert_eq!(next_chunk(stream).await.payload().expect("it is plain")["payload"], n);
+            assert_eq!(
+                next_chunk(stream).await.payload().expect("it is plain")["payload"],
+                n
+            );
         }
     }
 }

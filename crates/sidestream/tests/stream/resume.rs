@@ -78,7 +78,10 @@ async fn a_late_reader_replays_all_output_from_the_start() {
             .await;
         assert_eq!(next_chunk(&mut story).await.chunk_type, Running);
         for n in 0..1_500 {
-            assert_eq!(next_chunk(&mut story).await.payload().expect("it is plain")["payload"], n);
+            assert_eq!(
+                next_chunk(&mut story).await.payload().expect("it is plain")["payload"],
+                n
+            );
         }
         assert_eq!(ready(&mut story).await, [""; 0]);
     }

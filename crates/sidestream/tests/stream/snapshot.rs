@@ -80,7 +80,10 @@ async fn a_snapshot_shows_its_own_moment_however_late_it_is_read() {
         (Running, Some(running.id()))
     );
     let second = next_chunk(&mut stream).await;
-    assert_eq!(second.payload().expect("it is plain")["suspendPayload"], "may I?");
+    assert_eq!(
+        second.payload().expect("it is plain")["suspendPayload"],
+        "may I?"
+    );
     assert_eq!(second.payload().expect("it is plain")["attempt"], 1);
     assert_eq!(ready(&mut stream).await, ["|", "completed", "resumed"]);
 }

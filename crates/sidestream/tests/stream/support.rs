@@ -183,7 +183,9 @@ pub(crate) async fn ready(stream: &mut ChunkStream) -> Vec<String> {
     while let Ok(Some(item)) = timeout(Duration::from_millis(1), stream.next()).await {
         seen.push(match item.unwrap().chunk {
             None => "|".to_owned(),
-            Some(chunk) if chunk.chunk_type == Output => chunk.payload().expect("it is plain")["payload"].to_string(),
+            Some(chunk) if chunk.chunk_type == Output => {
+                chunk.payload().expect("it is plain")["payload"].to_string()
+            }
             Some(chunk) => word(chunk.chunk_type).to_owned(),
         });
     }
