@@ -457,6 +457,7 @@ impl Local {
         let mut query = LogQuery {
             after,
             limit: 512,
+            bytes_max: LogQuery::BYTES_MAX,
             task: task.map(|id| (self.namespace.clone(), id.clone())),
         };
         loop {

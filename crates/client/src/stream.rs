@@ -171,6 +171,7 @@ fn random() -> u32 {
 
 /// One thing that a stream brings.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Item {
     /// What happened, or how a task stands.
     Chunk(Chunk),

@@ -125,6 +125,7 @@ async fn read(stream: &mut Stream, chunks: usize) -> Vec<String> {
                 let task = chunk.payload.task_id.as_ref();
                 format!("{kind} {}", task.map_or("", |id| id.as_str()))
             }
+            Some(Ok(other)) => panic!("{other:?} is new here"),
         });
     }
     seen

@@ -167,6 +167,7 @@ pub enum Loss {
 
 /// Why a command changes nothing. A normal answer, not a failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Rejection {
     /// No such task in this namespace.
     #[error("task {0} does not exist")]

@@ -137,6 +137,23 @@ struct RetryingBody {
     next_attempt_at: i64,
 }
 
+impl LogEntry {
+    /// How large the payloads are that the event shows, in bytes.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        let args = self.task.args.bytes();
+        match &self.event.kind {
+            EventKind::Dispatched(_) | EventKind::Started { .. } => args,
+            EventKind::Suspended { payload, .. } => args + payload.bytes(),
+            EventKind::Output { payload, .. } => payload.bytes(),
+            EventKind::Resumed { data } => data.bytes(),
+            EventKind::Completed { result, .. } => result.as_ref().map_or(0, Json::bytes),
+            EventKind::Recorded(record) => record.document().bytes(),
+            _ => 0,
+        }
+    }
+}
+
 impl EventKind {
     /// The attempt that the event belongs to.
     #[must_use]

@@ -297,6 +297,21 @@ impl Task {
         Some(started_at.plus(Duration::from_millis(self.spec.timeout_ms)))
     }
 
+    /// How large its payloads are together, in bytes: what it takes to show it, roughly.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        let spec = &self.spec;
+        let json = [
+            Some(&spec.identity.args),
+            spec.metadata.as_ref(),
+            self.result.as_ref(),
+            self.suspend_payload.as_ref(),
+            self.resume_data.as_ref(),
+            self.record.as_ref().map(|record| record.document()),
+        ];
+        json.into_iter().flatten().map(Json::bytes).sum()
+    }
+
     /// Is its state reported by an owner elsewhere (WIRE part 3)?
     #[must_use]
     pub fn is_external(&self) -> bool {

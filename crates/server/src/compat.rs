@@ -84,7 +84,7 @@ impl Refusal {
 /// Lists tasks, for existing clients.
 ///
 /// The filters of `/v1/tasks`, but one `status`, and numbered pages only. Unknown parameters are ignored. At
-/// most 1,000 tasks.
+/// most 1,000 tasks: a larger `perPage` counts as 1,000.
 #[utoipa::path(
     get,
     path = "/api/background-tasks",
@@ -99,7 +99,7 @@ async fn list(caller: Reads, uri: Uri) -> Result<Json<TaskPage>, Problem> {
     let word = faults.note(params.one("status")).flatten();
     let found = word.and_then(|word| faults.note(status(&word)));
     query.statuses = found.into_iter().collect();
-    match faults.note(numbered(&mut params)).flatten() {
+    match faults.note(numbered(&mut params, u64::MAX)).flatten() {
         Some((start, limit)) => (query.start, query.limit) = (start, limit),
         None => query.limit = PAGE_MAX,
     }

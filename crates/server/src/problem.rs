@@ -172,6 +172,8 @@ impl From<Rejection> for Problem {
             | Rejection::LeaseHeld
             | Rejection::OwnedElsewhere
             | Rejection::OwnedHere => Kind::Conflict,
+            // One that is new: the task does not allow it.
+            _ => Kind::Conflict,
         };
         Self::new(kind, rejection.to_string())
     }
@@ -188,6 +190,7 @@ impl From<StoreError> for Problem {
             | StoreErrorKind::Damaged
             | StoreErrorKind::WrongPlace
             | StoreErrorKind::Bug => Kind::Bug,
+            _ => Kind::Bug,
         };
         tracing::error!(%error, kind = ?error.kind(), "the store could not do it");
         Self::new(kind, error.to_string())
@@ -203,6 +206,7 @@ impl From<Error> for Problem {
             error @ (Error::ShutDown | Error::Overloaded { .. }) => {
                 Self::new(Kind::Unavailable, error.to_string())
             }
+            error => Self::new(Kind::Bug, error.to_string()),
         }
     }
 }

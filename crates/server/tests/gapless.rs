@@ -178,6 +178,7 @@ async fn read_log(manager: &TaskManager, end: Seq) -> Vec<Logged> {
         let query = LogQuery {
             after: Seq(log.len() as u64),
             limit: 10_000,
+            bytes_max: LogQuery::BYTES_MAX,
             task: None,
         };
         let page = manager.store().log(&query).await.expect("readable");

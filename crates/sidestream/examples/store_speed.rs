@@ -347,6 +347,7 @@ async fn lists(store: &dyn Store, stored: usize) {
     let of_task = LogQuery {
         after: Seq(0),
         limit: 1_000,
+        bytes_max: LogQuery::BYTES_MAX,
         task: Some((Namespace::default(), task.id().clone())),
     };
     measure("log: of a task", 1_000, || store.log(&of_task)).await;
@@ -374,6 +375,7 @@ async fn logs(store: &dyn Store) {
     let log = LogQuery {
         after: Seq(head.0 / 2),
         limit: 1_000,
+        bytes_max: LogQuery::BYTES_MAX,
         task: None,
     };
     measure("log: 1,000 events", 200, || store.log(&log)).await;

@@ -8,6 +8,7 @@ use sidestream_core::{Invalid, Rejection};
 
 /// Why a call of the library did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A value cannot be accepted: change it.
     #[error(transparent)]
@@ -39,6 +40,7 @@ pub struct StoreError {
 
 /// What the caller can do about a store's error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StoreErrorKind {
     /// Somebody else has the store open: close it there, or choose another place.
     Locked,

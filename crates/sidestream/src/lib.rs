@@ -57,20 +57,26 @@ pub mod error;
 
 pub use sidestream_core as core;
 pub use sidestream_core::{
-    AgentId, Chunk, ChunkType, Cursor, Filter, Json, Namespace, NewTask, Record, ResourceId, RunId,
-    Seq, Status, Task, TaskError, TaskId, ThreadId, Timestamp, ToolName,
+    AgentId, Attempt, Chunk, ChunkType, Cursor, Filter, Invalid, Json, Namespace, NewTask, Record,
+    Rejection, ResourceId, RetryPolicy, RunId, Seq, Status, Task, TaskError, TaskId, ThreadId,
+    Timestamp, ToolName, task::TaskDefaults,
 };
 
 pub use error::{Error, StoreError, StoreErrorKind};
 pub use maintenance::pruner::{Cleaned, Retention};
 pub use manager::{Backpressure, Builder, Config, Dispatched, Stats, TaskManager};
-pub use store::{ListQuery, MemoryStore, Page, Store};
+pub use records::Records;
+pub use store::{ListQuery, MemoryStore, Page, Store, Told};
 #[cfg(feature = "postgres")]
 pub use store::{PostgresOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use store::{SqliteOptions, SqliteStore};
-pub use stream::{ChunkStream, SnapshotKind, Start, StreamItem, StreamOptions};
-pub use worker::handler::{Context, Handler, HandlerError, Outcome, Tool, ToolSettings};
+pub use stream::{ChunkStream, RingLimits, SnapshotKind, Start, StreamItem, StreamOptions};
+pub use worker::handler::{
+    Context, Handler, HandlerError, Outcome, OutputError, Stopped, Tool, ToolSettings,
+};
+#[cfg(unix)]
+pub use worker::process::Program;
 
 /// The examples of the README, which must run.
 #[cfg(all(doctest, feature = "sqlite"))]

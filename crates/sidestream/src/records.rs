@@ -40,6 +40,8 @@ pub const INTERRUPTED: &str = "Task interrupted by agent restart";
 
 /// How many records are read, and changed, at a time.
 const PAGE: usize = 500;
+/// A page ends with the record that brings it to so many bytes.
+const PAGE_BYTES_MAX: usize = 8 << 20;
 
 /// The records of one namespace.
 #[derive(Debug, Clone)]
@@ -306,6 +308,7 @@ impl Records {
 
     fn pages(&self, filter: &RecordFilter) -> Pages<'_> {
         let mut query = ListQuery::new(self.namespace.clone(), PAGE);
+        query.bytes_max = PAGE_BYTES_MAX;
         query.is_external = Some(true);
         let statuses = filter.statuses.iter().flatten().copied();
         query.statuses = statuses.map(Status::from).collect();

@@ -418,8 +418,16 @@ pub struct LogQuery {
     pub after: Seq,
     /// At most so many.
     pub limit: usize,
+    /// The page ends with the event that brings it to so many bytes.
+    pub bytes_max: usize,
     /// Only events of this task.
     pub task: Option<(Namespace, TaskId)>,
+}
+
+impl LogQuery {
+    /// As large as a page of the log needs to be, in bytes: so a page of outputs of a megabyte each, or of
+    /// tasks with such arguments, stays small.
+    pub const BYTES_MAX: usize = 4 << 20;
 }
 
 /// A page of the log.
@@ -506,6 +514,9 @@ pub struct ListQuery {
     pub start: PageStart,
     /// At most so many; 0 gives none, and the total.
     pub limit: usize,
+    /// The page ends with the task that brings it to so many bytes, and says where the next begins; not one
+    /// that begins after a number of tasks, whose like are asked for by number.
+    pub bytes_max: usize,
 }
 
 impl ListQuery {
@@ -529,6 +540,15 @@ impl ListQuery {
             is_descending: false,
             start: PageStart::Beginning,
             limit,
+            bytes_max: usize::MAX,
+        }
+    }
+
+    /// How many bytes this page may have.
+    pub(crate) fn page_bytes_max(&self) -> usize {
+        match self.start {
+            PageStart::Offset(_) => usize::MAX,
+            _ => self.bytes_max,
         }
     }
 }

@@ -32,8 +32,12 @@ pub use ring::RingLimits;
 
 /// So many chunks at most come at a time.
 const BATCH: usize = 512;
-/// So many tasks of a snapshot are read at a time.
-const SNAPSHOT_PAGE: usize = 256;
+/// A page of the log that a stream reads ends with the event that brings it to so many bytes.
+const BATCH_BYTES: usize = 512 << 10;
+/// So many tasks of a snapshot are read at a time, at first and at most: twice as many as before when they
+/// were small, half as many when they were large.
+const SNAPSHOT_PAGE: usize = 8;
+const SNAPSHOT_PAGE_MAX: usize = 128;
 
 /// How often a stream that ends with its task looks whether a record is still there: its owner may delete
 /// one that has not ended, which no event tells.
@@ -146,6 +150,7 @@ impl Source {
             phase: Phase::Opening,
             is_end_possible: true,
             look_again_at: None,
+            snapshot_page: SNAPSHOT_PAGE,
             last_item_at: Instant::now(),
         };
         let ready = reader.open().await?;
@@ -295,6 +300,8 @@ struct Reader {
     is_end_possible: bool,
     /// When that is worth another look though no event came: only for a record.
     look_again_at: Option<Instant>,
+    /// How many tasks of the snapshot are read next.
+    snapshot_page: usize,
     /// Is the chunk that says so among those that are wanted? Else any event may be the end.
     sees_ends: bool,
     last_item_at: Instant,
@@ -423,7 +430,7 @@ impl Reader {
     }
 
     async fn show_snapshot(&mut self, at: Place, pins: &Arc<[TaskPin]>, shown: usize) -> Step {
-        let end = pins.len().min(shown + SNAPSHOT_PAGE);
+        let end = pins.len().min(shown + self.snapshot_page);
         let tasks = self.source.store.resolve(&pins[shown..end]).await?;
         let wanted = |chunk: &Chunk| self.watcher.filter().matches_type(chunk.chunk_type);
         let chunks = tasks.iter().filter_map(Chunk::of_snapshot).filter(wanted);
@@ -433,6 +440,12 @@ impl Reader {
                 cursor: None,
             })
             .collect();
+        let length = |item: &StreamItem| item.chunk.as_ref().map_or(0, |it| it.json().len());
+        let bytes: usize = items.iter().map(length).sum();
+        self.snapshot_page = match bytes {
+            ..BATCH_BYTES => SNAPSHOT_PAGE_MAX.min(self.snapshot_page * 2),
+            _ => (self.snapshot_page / 2).max(1),
+        };
         if end < pins.len() {
             let pins = Arc::clone(pins);
             self.phase = Phase::Snapshot {
@@ -457,6 +470,7 @@ impl Reader {
         let query = LogQuery {
             after: place.seq,
             limit: BATCH,
+            bytes_max: BATCH_BYTES,
             task: task.map(|id| (self.namespace.clone(), id)),
         };
         let page = self.source.store.log(&query).await?;
@@ -533,6 +547,7 @@ impl Reader {
         let query = LogQuery {
             after: place.seq,
             limit: 1,
+            bytes_max: LogQuery::BYTES_MAX,
             task: Some((self.namespace.clone(), id)),
         };
         Ok(store.log(&query).await?.entries.is_empty())

@@ -162,7 +162,7 @@ async fn follow(
                 let seconds = again_in.as_secs_f64();
                 console.note(&format!("{error}; connecting again in {seconds:.1} s"));
             }
-            Some(Ok(Item::Moved | Item::Connected)) => {}
+            Some(Ok(_)) => {}
             Some(Err(error)) => return Err(error.into()),
             None => break,
         }

@@ -128,7 +128,6 @@ async fn watch_server(
             None => return Ok(exit_of(following.stream().ended_task())),
             Some(Err(error)) => return Err(error.into()),
             Some(Ok(Item::Chunk(chunk))) => lines.show(&chunk)?,
-            Some(Ok(Item::Moved)) => {}
             Some(Ok(Item::Connected)) => {
                 if is_lost {
                     console.note(&console.paint_error(Style::Dim, "connected again"));
@@ -144,6 +143,7 @@ async fn watch_server(
                 }
                 is_lost = true;
             }
+            Some(Ok(_)) => {}
         }
     }
 }

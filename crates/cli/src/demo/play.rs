@@ -103,8 +103,8 @@ pub(super) async fn play(client: &Client, files: &Files, screen: &Screen) -> Res
                     screen.show(&chunk)?;
                     react(client, &tool, &chunk, &mut seen, &mut acts, screen)?;
                 }
-                Some(Ok(Item::Moved | Item::Connected)) => {}
                 Some(Ok(Item::Lost { error, .. })) => screen.note(&error.to_string()),
+                Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error.into()),
                 None => return Err(Failure::unreachable("the stream ended")),
             },

@@ -20,6 +20,7 @@ pub(crate) async fn read_log(store: &PostgresStore, end: u64) -> Vec<LogEntry> {
         let query = LogQuery {
             after: Seq(log.len() as u64),
             limit: 5_000,
+            bytes_max: LogQuery::BYTES_MAX,
             task: None,
         };
         let page = store.log(&query).await.unwrap();

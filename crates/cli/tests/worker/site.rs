@@ -114,6 +114,7 @@ impl Site {
         let query = LogQuery {
             after: Seq(0),
             limit: 10_000,
+            bytes_max: LogQuery::BYTES_MAX,
             task: Some((self.manager.namespace().clone(), id.clone())),
         };
         let page = self.manager.store().log(&query).await.unwrap();

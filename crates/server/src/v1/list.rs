@@ -21,6 +21,8 @@ use crate::problem::Problem;
 const PAGE_DEFAULT: usize = 100;
 /// So many at most.
 pub(crate) const PAGE_MAX: usize = 1_000;
+/// A page that is followed by cursor ends with the task that brings it to so many bytes of payload.
+const PAGE_BYTES_MAX: usize = 8 << 20;
 /// The furthest page that can be asked for by number.
 const OFFSET_MAX: u64 = 1 << 40;
 
@@ -78,7 +80,7 @@ pub(crate) struct ListParams {
     /// The `nextCursor` of the page before, in the same order.
     #[param(nullable = false)]
     cursor: Option<String>,
-    /// At most so many.
+    /// At most so many; fewer, where they are large: the page ends at about 8 MiB, and `nextCursor` goes on.
     #[param(nullable = false, maximum = 1000, default = 100)]
     limit: Option<u64>,
     /// The page by its number, from 0. It costs the skipping of those before: a cursor does not.
@@ -191,6 +193,7 @@ impl Faults {
 pub(crate) fn filters(params: &mut Params, faults: &mut Faults) -> ListQuery {
     // The caller's manager puts its own namespace in.
     let mut query = ListQuery::new(Namespace::default(), PAGE_MAX);
+    query.bytes_max = PAGE_BYTES_MAX;
     query.agent_id = faults.note(params.parsed("agentId")).flatten();
     query.run_id = faults.note(params.parsed("runId")).flatten();
     query.thread_id = faults.note(params.parsed("threadId")).flatten();
@@ -220,12 +223,17 @@ fn time(params: &mut Params, name: &'static str) -> Result<Option<Timestamp>, In
     params.parsed::<Timestamp>(name)
 }
 
-/// Where the page begins, by number: `None` without `perPage`. `page` means nothing without it.
-pub(crate) fn numbered(params: &mut Params) -> Result<Option<(PageStart, usize)>, Invalid> {
+/// Where the page begins, by number: `None` without `perPage`. `page` means nothing without it. `per_page_max`
+/// is what may be asked for; more than [`PAGE_MAX`] is not given.
+pub(crate) fn numbered(
+    params: &mut Params,
+    per_page_max: u64,
+) -> Result<Option<(PageStart, usize)>, Invalid> {
     let page = params.number("page", OFFSET_MAX)?.unwrap_or(0);
-    let Some(per_page) = params.number("perPage", PAGE_MAX as u64)? else {
+    let Some(per_page) = params.number("perPage", per_page_max)? else {
         return Ok(None);
     };
+    let per_page = per_page.min(PAGE_MAX as u64);
     let offset = page.saturating_mul(per_page).min(OFFSET_MAX);
     let offset = usize::try_from(offset).unwrap_or(usize::MAX);
     Ok(Some((PageStart::Offset(offset), per_page as usize)))
@@ -233,7 +241,7 @@ pub(crate) fn numbered(params: &mut Params) -> Result<Option<(PageStart, usize)>
 
 /// Where the page begins, by number or by cursor, and how long it is.
 fn place(params: &mut Params, query: &ListQuery) -> Result<(PageStart, usize), Invalid> {
-    let numbered = numbered(params)?;
+    let numbered = numbered(params, PAGE_MAX as u64)?;
     let limit = params.number("limit", PAGE_MAX as u64)?;
     let cursor = params.one("cursor")?;
     if let Some(place) = numbered {

@@ -201,6 +201,7 @@ async fn beginning(manager: &TaskManager, task: &Task) -> Result<Cursor, Problem
     let query = LogQuery {
         after: head.floor,
         limit: 1,
+        bytes_max: LogQuery::BYTES_MAX,
         task: Some((manager.namespace().clone(), task.id().clone())),
     };
     let page = manager.store().log(&query).await?;

@@ -60,6 +60,7 @@ mod rescue;
 mod retention;
 mod rows;
 mod shared;
+mod sizes;
 mod snapshot;
 mod values;
 
@@ -140,6 +141,8 @@ macro_rules! for_each_promise {
             records: a_record_is_removed_at_its_owners_word_only,
             namespaces: a_namespace_sees_only_its_own,
             namespaces: a_namespace_changes_only_its_own,
+            sizes: a_page_of_the_log_ends_early_where_events_are_large,
+            sizes: a_page_of_a_list_ends_early_where_tasks_are_large,
             retention: only_an_ended_task_can_be_deleted,
             retention: a_deleted_task_leaves_nothing_but_its_events,
             retention: cleanup_removes_what_is_strictly_older,
@@ -454,6 +457,7 @@ impl World {
         let mut query = LogQuery {
             after,
             limit: 97,
+            bytes_max: LogQuery::BYTES_MAX,
             task: task.map(|task| {
                 let identity = task.identity();
                 (identity.namespace.clone(), identity.id.clone())

@@ -156,13 +156,22 @@ impl Store for MemoryStore {
 
     async fn log(&self, query: &LogQuery) -> Result<LogPage> {
         let state = self.state.lock();
-        let entries = match &query.task {
+        let mut entries = match &query.task {
             None => state.log.after(query.after, query.limit),
             Some(task) => state.log.of_task_after(task, query.after, query.limit),
         };
+        let mut bytes = 0;
+        let fits = |entry: &LogEntry| {
+            let fits = bytes < query.bytes_max;
+            bytes += entry.payload_bytes();
+            fits
+        };
+        let fitting = entries.iter().map(fits).take_while(|it| *it).count();
+        entries.truncate(fitting);
+        let is_full = entries.len() >= query.limit || bytes >= query.bytes_max;
         let head = self.head_of(&state);
         let through = match entries.last() {
-            _ if entries.len() < query.limit => head.seq,
+            _ if !is_full => head.seq,
             Some(last) => last.event.seq,
             None => query.after,
         };
@@ -351,6 +360,8 @@ impl State {
             }),
         };
         let end = start.saturating_add(query.limit).min(places.len());
+        let tasks = places[start..end].iter().map(|(_, key)| &self.tasks[key]);
+        let end = start + fitting(tasks, query.page_bytes_max());
         let page = &places[start..end];
         let last = page.last().filter(|_| end < places.len());
         Page {
@@ -730,4 +741,15 @@ fn remove_from<K: Ord, V: Ord>(sets: &mut BTreeMap<K, BTreeSet<V>>, key: &K, val
         sets.remove(key);
     }
     was_there
+}
+
+/// How many tasks of a list a page ends with.
+fn fitting<'t>(tasks: impl IntoIterator<Item = &'t Task>, bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |task: &Task| {
+        let fits = bytes < bytes_max;
+        bytes += task.payload_bytes();
+        fits
+    };
+    tasks.into_iter().map(fits).take_while(|fits| *fits).count()
 }

@@ -151,6 +151,7 @@ impl Lead<'_> {
             let query = LogQuery {
                 after,
                 limit: PAGE,
+                bytes_max: LogQuery::BYTES_MAX,
                 task: None,
             };
             let page = self.tail.store.log(&query).await?;

@@ -61,6 +61,7 @@ impl Scene {
         let query = LogQuery {
             after: Seq(2),
             limit: 10,
+            bytes_max: LogQuery::BYTES_MAX,
             task: None,
         };
         let page = self.other.log(&query).await.expect("the log is read");

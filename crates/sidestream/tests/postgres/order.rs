@@ -156,6 +156,7 @@ async fn ids_by_place(store: &dyn Store) -> BTreeMap<u64, String> {
     let mut query = sidestream::store::LogQuery {
         after: sidestream::core::Seq(0),
         limit: 5_000,
+        bytes_max: LogQuery::BYTES_MAX,
         task: None,
     };
     loop {

@@ -247,6 +247,7 @@ async fn one_reader(
         let query = LogQuery {
             after: Seq(last),
             limit: 1 + dice.below(300) as usize,
+            bytes_max: LogQuery::BYTES_MAX,
             task: None,
         };
         // Its session may have been ended.

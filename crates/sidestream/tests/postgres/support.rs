@@ -85,6 +85,7 @@ pub(crate) async fn places(store: &dyn Store) -> BTreeSet<u64> {
         let query = LogQuery {
             after,
             limit: 5_000,
+            bytes_max: LogQuery::BYTES_MAX,
             task: None,
         };
         let page = store.log(&query).await.expect("the log is read");

@@ -138,6 +138,7 @@ impl Agent {
                     return referee.accuse(format!("a fit dispatch is refused: {error}"));
                 }
                 Ok(Err(Error::Store(_) | Error::ShutDown | Error::Overloaded { .. })) | Err(_) => {}
+                Ok(Err(error)) => panic!("an error of a new kind: {error}"),
             }
             if !has_key || self.world.part() != Part::Bustle {
                 return;

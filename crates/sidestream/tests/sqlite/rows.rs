@@ -91,6 +91,7 @@ async fn a_page_of_the_log_is_of_limited_size() {
         let mut query = LogQuery {
             after: Seq(0),
             limit: 1_000,
+            bytes_max: LogQuery::BYTES_MAX,
             task,
         };
         let mut pages = 0;
@@ -123,6 +124,7 @@ async fn a_page_of_the_log_is_of_limited_size_with_its_arguments() {
     let mut query = LogQuery {
         after: Seq(0),
         limit: 1_000,
+        bytes_max: LogQuery::BYTES_MAX,
         task: None,
     };
     let mut seen = 0;
@@ -165,6 +167,7 @@ async fn a_dropped_store_can_be_opened_again_at_once() {
         let query = LogQuery {
             after: Seq(0),
             limit: 5,
+            bytes_max: LogQuery::BYTES_MAX,
             task: None,
         };
         let abandoned = tokio::time::timeout(Duration::from_millis(1), store.log(&query));

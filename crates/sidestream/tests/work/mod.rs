@@ -91,6 +91,7 @@ pub(crate) async fn audit(store: &dyn Store) -> BTreeMap<TaskId, Task> {
         let query = LogQuery {
             after,
             limit: 1_000,
+            bytes_max: LogQuery::BYTES_MAX,
             task: None,
         };
         let page = store.log(&query).await.expect("the log is read");

@@ -137,6 +137,7 @@ pub(super) async fn a_batch_is_seen_whole_or_not_at_all(world: &mut World) {
             let query = LogQuery {
                 after: Seq(0),
                 limit: 10_000,
+                bytes_max: LogQuery::BYTES_MAX,
                 task: None,
             };
             let page = world.store().log(&query).await.expect("the store works");
@@ -322,6 +323,7 @@ pub(super) async fn the_log_is_read_in_pages(world: &mut World) {
     let page = |after: u64, limit: usize| LogQuery {
         after: Seq(after),
         limit,
+        bytes_max: LogQuery::BYTES_MAX,
         task: None,
     };
     let read = async |query: LogQuery| {
@@ -361,6 +363,7 @@ pub(super) async fn a_cursor_before_the_floor_is_told_apart(world: &mut World) {
         let query = LogQuery {
             after: Seq(after),
             limit: 100,
+            bytes_max: LogQuery::BYTES_MAX,
             task: None,
         };
         world.store().log(&query).await.expect("the store works")
@@ -373,6 +376,7 @@ pub(super) async fn a_cursor_before_the_floor_is_told_apart(world: &mut World) {
     let one = LogQuery {
         after: Seq(0),
         limit: 100,
+        bytes_max: LogQuery::BYTES_MAX,
         task: Some((room("default"), task_id("t2"))),
     };
     let of_task = world.store().log(&one).await.expect("the store works");
@@ -397,6 +401,7 @@ pub(super) async fn a_tasks_own_log_is_whole_and_paged(world: &mut World) {
     let mut query = LogQuery {
         after: Seq(0),
         limit: 7,
+        bytes_max: LogQuery::BYTES_MAX,
         task: Some((room("default"), task_id("t"))),
     };
     let mut pages = Vec::new();

@@ -4,7 +4,7 @@
 //! in any statuses. Else what matches is counted. The page is read from an index in the order asked for,
 //! if that is likely to find enough matching tasks soon; else all that matches is read and sorted.
 
-use sidestream_core::Timestamp;
+use sidestream_core::{Task, Timestamp};
 use tokio_postgres::Row;
 
 use super::Value;
@@ -20,6 +20,8 @@ use crate::store::{ListQuery, Page, PageKey, PageStart, TimeField};
 
 /// More rows than any list has: two such numbers can be added.
 const ROWS_MAX: i64 = 1 << 40;
+/// So many tasks of a page are read at a time.
+const AT_A_TIME: usize = 128;
 
 /// A task's place in a list.
 type Place = (Option<i64>, i64);
@@ -33,24 +35,37 @@ pub(super) async fn list(reading: &Reading<'_>, query: &ListQuery) -> Result<Pag
         _ if total == 0 => Vec::new(),
         _ => lister.places().await?,
     };
-    let has_more = places.len() > limit;
+    let found = places.len();
     places.truncate(limit);
+    let tasks = tasks_at(reading, &places, query.page_bytes_max()).await?;
+    places.truncate(tasks.len());
+    let has_more = found > tasks.len();
     let next = places.last().filter(|_| has_more);
     let next = next.map(|&(time, key)| PageKey {
         time: time.map(Timestamp::from_ms),
         key,
     });
-    let mut tasks = snapshot::by_keys(reading, places.iter().map(|(_, key)| *key)).await?;
+    Ok(Page { tasks, total, next })
+}
+
+/// The tasks at some places, up to the one that brings them to so many bytes. Read by and by, so that what is
+/// not needed is not read.
+async fn tasks_at(reading: &Reading<'_>, places: &[Place], bytes_max: usize) -> Result<Vec<Task>> {
     let gone = |key| Failure::Unreadable(format!("an index names task {key}, not there"));
-    let tasks = places.iter().map(|(_, key)| {
-        let stored = tasks.remove(key).ok_or_else(|| gone(*key))?;
-        Ok(stored.task)
-    });
-    Ok(Page {
-        tasks: tasks.collect::<Result<_>>()?,
-        total,
-        next,
-    })
+    let (mut tasks, mut bytes) = (Vec::new(), 0);
+    for places in places.chunks(AT_A_TIME) {
+        let keys = places.iter().map(|(_, key)| *key);
+        let mut found = snapshot::by_keys(reading, keys).await?;
+        for (_, key) in places {
+            if bytes >= bytes_max {
+                return Ok(tasks);
+            }
+            let task = found.remove(key).ok_or_else(|| gone(*key))?.task;
+            bytes += task.payload_bytes();
+            tasks.push(task);
+        }
+    }
+    Ok(tasks)
 }
 
 #[derive(Debug)]

@@ -16,17 +16,19 @@ use super::spec::{self, Specs, spec_of};
 use super::start::{HEAD, Read};
 use crate::store::{Head, LogPage, LogQuery};
 
-/// A page ends after the event that brings its bodies to so many bytes, so that a page of outputs of a
-/// megabyte each stays small.
-const PAGE_BYTES_MAX: i64 = 4 * 1_048_576;
-
-/// The first of the events in `e`, whose bodies together are not too large.
+/// The first of the events in `e`, up to the one that brings them to $3 bytes: their bodies, and the arguments
+/// of their tasks, once as they are read, and once for each event that shows them (started, suspended).
 fn bounded(events: &str) -> String {
     format!(
-        "SELECT seq, task_key, at_ms, code, attempt, report, body FROM (
-            SELECT e.*, sum(octet_length(e.body)) OVER (ORDER BY e.seq) AS bytes FROM ({events}) AS e
-        ) AS b WHERE coalesce(b.bytes - octet_length(b.body), b.bytes, 0) < {PAGE_BYTES_MAX}
-        ORDER BY seq"
+        "SELECT seq, task_key, at_ms, code, attempt, report, body, through FROM (
+            SELECT o.*, sum(o.bytes) OVER (ORDER BY o.seq) AS through FROM (
+                SELECT e.*, coalesce(octet_length(e.body), 0)
+                    + CASE WHEN e.code IN (1, 3) THEN octet_length(s.args) ELSE 0 END
+                    + CASE WHEN row_number() OVER (PARTITION BY e.task_key ORDER BY e.seq) = 1
+                        THEN octet_length(s.args) ELSE 0 END AS bytes
+                FROM ({events}) AS e JOIN @specs s ON s.key = e.task_key
+            ) AS o
+        ) AS b WHERE b.through - b.bytes < $3 ORDER BY seq"
     )
 }
 
@@ -37,9 +39,9 @@ static ALL: LazyLock<String> =
 static OF_TASK: LazyLock<String> = LazyLock::new(|| {
     bounded(
         "SELECT o.* FROM (
-            SELECT key FROM @specs WHERE name = $3 AND last_seq IS NOT NULL
+            SELECT key FROM @specs WHERE name = $4 AND last_seq IS NOT NULL
             UNION ALL
-            SELECT key FROM @specs WHERE name = $3 AND last_seq IS NULL
+            SELECT key FROM @specs WHERE name = $4 AND last_seq IS NULL
         ) AS s CROSS JOIN LATERAL (
             SELECT * FROM @events WHERE task_key = s.key AND seq > $1 ORDER BY seq LIMIT $2
         ) AS o ORDER BY o.seq LIMIT $2",
@@ -66,7 +68,12 @@ pub(super) fn known(specs: &Specs, rows: &[Row]) -> Result<Head> {
 
 pub(super) async fn page(reading: &Reading<'_>, query: &LogQuery) -> Result<LogPage> {
     let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
-    let mut values = vec![Value::from(signed(query.after)), Value::from(limit)];
+    let bytes_max = i64::try_from(query.bytes_max).unwrap_or(i64::MAX);
+    let mut values = vec![
+        Value::from(signed(query.after)),
+        Value::from(limit),
+        Value::from(bytes_max),
+    ];
     let sql: &str = match &query.task {
         None => &ALL,
         Some((namespace, id)) => {
@@ -80,11 +87,14 @@ pub(super) async fn page(reading: &Reading<'_>, query: &LogQuery) -> Result<LogP
     let head_sent = connection.send(&head_ready, &[]);
     let page_sent = connection.send(&page_ready, &values);
     let head = known(reading.specs, &answer(head_sent).await?)?;
-    let entries = read(connection, reading.specs, &answer(page_sent).await?).await?;
-    let bytes: usize = entries.iter().map(|(bytes, _)| bytes).sum();
-    let is_full =
-        entries.len() >= query.limit || i64::try_from(bytes).unwrap_or(i64::MAX) >= PAGE_BYTES_MAX;
-    let entries: Vec<LogEntry> = entries.into_iter().map(|(_, entry)| entry).collect();
+    let rows = answer(page_sent).await?;
+    let bytes: i64 = rows
+        .last()
+        .map(|row| row.try_get(7))
+        .transpose()?
+        .unwrap_or(0);
+    let entries = read(connection, reading.specs, &rows).await?;
+    let is_full = entries.len() >= query.limit || bytes >= bytes_max;
     let through = match entries.last() {
         _ if !is_full => head.seq,
         Some(last) => last.event.seq,
@@ -106,24 +116,18 @@ pub(super) async fn entries(
     let values = [Value::integers(places)];
     let rows = reading.connection.query(ONE, &values).await?;
     let entries = read(reading.connection, reading.specs, &rows).await?;
-    let by_place = entries
-        .into_iter()
-        .map(|(_, entry)| (entry.event.seq, entry));
+    let by_place = entries.into_iter().map(|entry| (entry.event.seq, entry));
     Ok(by_place.collect())
 }
 
-/// The events of some rows, each with the size of its body.
-async fn read(
-    connection: &Connection,
-    specs: &Specs,
-    rows: &[Row],
-) -> Result<Vec<(usize, LogEntry)>> {
+/// The events of some rows.
+async fn read(connection: &Connection, specs: &Specs, rows: &[Row]) -> Result<Vec<LogEntry>> {
     let keys = rows.iter().map(|row| row.get::<_, i64>(1));
     let specs = specs.of(connection, keys).await?;
     rows.iter().map(|row| entry(row, &specs)).collect()
 }
 
-fn entry(row: &Row, specs: &HashMap<i64, Arc<Spec>>) -> Result<(usize, LogEntry)> {
+fn entry(row: &Row, specs: &HashMap<i64, Arc<Spec>>) -> Result<LogEntry> {
     let mut cells = Cells::of(row);
     let seq = Seq(cells.unsigned()?);
     let key = cells.next()?;
@@ -135,7 +139,6 @@ fn entry(row: &Row, specs: &HashMap<i64, Arc<Spec>>) -> Result<(usize, LogEntry)
         attempt,
         body: cells.json()?,
     };
-    let bytes = stored.body.as_ref().map_or(0, |body| body.bytes());
     let spec = spec_of(specs, key)?;
     let task = Arc::clone(&spec.identity);
     let kind = EventKind::from_stored(stored, || Some(spec)).map_err(Failure::from)?;
@@ -145,7 +148,7 @@ fn entry(row: &Row, specs: &HashMap<i64, Arc<Spec>>) -> Result<(usize, LogEntry)
         report,
         kind,
     };
-    Ok((bytes, LogEntry { task, event }))
+    Ok(LogEntry { task, event })
 }
 
 /// A place as the database keeps it. One that no log reaches is after every other.

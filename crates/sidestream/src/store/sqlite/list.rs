@@ -33,8 +33,24 @@ pub(super) fn list(reading: &Reading<'_>, query: &ListQuery) -> Result<Page> {
         _ if total == 0 => Vec::new(),
         _ => lister.places()?,
     };
-    let has_more = places.len() > limit;
+    let found = places.len();
     places.truncate(limit);
+    let task = |key| {
+        let stored = row::by_key(reading.connection, reading.specs, key)?;
+        let gone = || Failure::Unreadable(format!("an index names task {key}, not there"));
+        Ok::<_, Failure>(stored.ok_or_else(gone)?.task)
+    };
+    let (mut tasks, mut bytes) = (Vec::new(), 0);
+    for &(_, key) in &places {
+        if bytes >= query.page_bytes_max() {
+            break;
+        }
+        let task = task(key)?;
+        bytes += task.payload_bytes();
+        tasks.push(task);
+    }
+    places.truncate(tasks.len());
+    let has_more = found > tasks.len();
     let next = places
         .last()
         .filter(|_| has_more)
@@ -42,16 +58,7 @@ pub(super) fn list(reading: &Reading<'_>, query: &ListQuery) -> Result<Page> {
             time: time.map(Timestamp::from_ms),
             key,
         });
-    let task = |(_, key)| {
-        let stored = row::by_key(reading.connection, reading.specs, key)?;
-        let gone = || Failure::Unreadable(format!("an index names task {key}, not there"));
-        Ok(stored.ok_or_else(gone)?.task)
-    };
-    Ok(Page {
-        tasks: places.into_iter().map(task).collect::<Result<_>>()?,
-        total,
-        next,
-    })
+    Ok(Page { tasks, total, next })
 }
 
 #[derive(Debug)]

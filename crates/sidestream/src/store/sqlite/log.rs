@@ -16,10 +16,6 @@ use super::readers::Reading;
 use super::spec;
 use crate::store::{Head, LogPage, LogQuery};
 
-/// A page ends after the event that brings it to so many bytes, so that a page of outputs of a megabyte
-/// each, or of tasks with such arguments, stays small.
-const PAGE_BYTES_MAX: usize = 4 * 1_048_576;
-
 /// Where the log begins and ends.
 pub(super) fn head(reading: &Reading<'_>, epoch: Epoch) -> Result<Head> {
     let mut statement = prepare(reading.connection, "SELECT seq, floor FROM head")?;
@@ -34,7 +30,7 @@ pub(super) fn head(reading: &Reading<'_>, epoch: Epoch) -> Result<Head> {
 
 pub(super) fn page(reading: &Reading<'_>, epoch: Epoch, query: &LogQuery) -> Result<LogPage> {
     let head = head(reading, epoch)?;
-    let mut page = Unfinished::new(reading, query.limit);
+    let mut page = Unfinished::new(reading, query.limit, query.bytes_max);
     match &query.task {
         None => page.read(
             "SELECT seq, task_key, at_ms, code, attempt, report, body FROM events
@@ -85,7 +81,7 @@ fn keys_of(reading: &Reading<'_>, namespace: &Namespace, id: &TaskId) -> Result<
 
 /// One event by its place, if it is still there.
 pub(super) fn entry(reading: &Reading<'_>, seq: Seq) -> Result<Option<LogEntry>> {
-    let mut page = Unfinished::new(reading, 1);
+    let mut page = Unfinished::new(reading, 1, usize::MAX);
     page.read(
         "SELECT seq, task_key, at_ms, code, attempt, report, body FROM events WHERE seq = ?1 LIMIT ?2",
         |limit| vec![signed(seq), limit],
@@ -98,24 +94,26 @@ struct Unfinished<'r> {
     reading: &'r Reading<'r>,
     entries: Vec<LogEntry>,
     limit: usize,
+    bytes_max: usize,
     bytes: usize,
     /// The specs of the tasks that the page is about.
     specs: HashMap<i64, Arc<Spec>>,
 }
 
 impl<'r> Unfinished<'r> {
-    fn new(reading: &'r Reading<'r>, limit: usize) -> Self {
+    fn new(reading: &'r Reading<'r>, limit: usize, bytes_max: usize) -> Self {
         Self {
             reading,
             entries: Vec::new(),
             limit,
+            bytes_max,
             bytes: 0,
             specs: HashMap::new(),
         }
     }
 
     fn is_full(&self) -> bool {
-        self.entries.len() >= self.limit || self.bytes >= PAGE_BYTES_MAX
+        self.entries.len() >= self.limit || self.bytes >= self.bytes_max
     }
 
     fn read(&mut self, sql: &str, params: impl FnOnce(i64) -> Vec<i64>) -> Result<()> {

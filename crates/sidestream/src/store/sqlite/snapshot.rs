@@ -19,6 +19,9 @@ use super::spec;
 use crate::store::wanted::Wanted;
 use crate::store::{Pin, SnapshotQuery};
 
+/// No more ends are told at once than those that bring them to so many bytes.
+const COMPLETIONS_BYTES_MAX: usize = 8 << 20;
+
 /// The pins of a snapshot, in the order of dispatch.
 pub(super) fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result<Vec<Pin>> {
     if query.statuses.is_empty() {
@@ -104,10 +107,14 @@ pub(super) fn completions(
     let mut statement = prepare(reading.connection, sql)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut rows = statement.query(params![namespace.as_str(), thread.as_str(), limit])?;
-    let mut tasks = Vec::new();
-    while let Some(row) = rows.next()? {
+    let (mut tasks, mut bytes) = (Vec::new(), 0);
+    while bytes < COMPLETIONS_BYTES_MAX
+        && let Some(row) = rows.next()?
+    {
         let stored = row::by_key(reading.connection, reading.specs, row.get(0)?)?;
-        tasks.extend(stored.map(|stored| stored.task));
+        let task = stored.map(|stored| stored.task);
+        bytes += task.as_ref().map_or(0, Task::payload_bytes);
+        tasks.extend(task);
     }
     Ok(tasks)
 }
