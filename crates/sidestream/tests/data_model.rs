@@ -12,8 +12,7 @@ use sidestream_core::{
 
 const HEAD: &str = "# Data model
 
-The SQLite database of a data directory is `sidestream.db`, in write-ahead mode. Nothing but Sidestream should
-write to it; reading it while a server runs is harmless (`sqlite3 -readonly`).
+Nothing but Sidestream should write to its database; reading it while a server runs is harmless.
 
 One transaction changes a task's row, appends its events, and counts: all or nothing (L1). `seq` is one
 sequence for the whole database, without a hole (L2). A row of `tasks` is the fold of its events, its lease
@@ -27,8 +26,31 @@ This page is made from the code: `UPDATE_DOCS=1 cargo nextest run -p sidestream 
 |---|---|---|
 ";
 
-const TABLES: &str = "
-## Tables
+const SQLITE: &str = "
+## SQLite
+
+The database of a data directory is `sidestream.db`, in write-ahead mode (`sqlite3 -readonly`).
+
+";
+
+const POSTGRES: &str = "
+## PostgreSQL
+
+Everything is in one schema, `sidestream` unless another is chosen. What differs from SQLite, and why:
+
+- What never changes (`specs`, with the indexes for lists) is apart from what does (`tasks`), since an
+  update writes a row anew, and an entry into every index of its table.
+- No index has `tasks.seq`: it is known only when the head is locked, as the last step of a commit, and is
+  then put right without touching an index ([decision 10](decisions/0010-the-log-on-postgresql.md)).
+- A task is found by a hash of its namespace and id: an entry of an index has room for 2,704 bytes, and
+  no other index must offer itself for it.
+- Texts that may hold a NUL are kept as bytes.
+
+Migrations are rows of `migrations`: `version`, `checksum`, and `compatible_from`, the oldest version of
+Sidestream's schema whose servers can go on working with the database. A server accepts a database that
+is newer than itself if `compatible_from` of its last migration is not newer: so servers of two versions
+can run while one replaces the other. A migration that takes something away, or changes what it means,
+raises `compatible_from`; then old servers refuse the database, and nothing is touched.
 
 ";
 
@@ -107,8 +129,16 @@ fn page() -> String {
         let code = kind.to_stored().code;
         writeln!(page, "| {code} | {what} | {body} |").expect("a text takes text");
     }
-    page.push_str(TABLES);
-    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite/migrations");
+    page.push_str(SQLITE);
+    add_migrations(&mut page, "sqlite");
+    page.push_str(POSTGRES);
+    add_migrations(&mut page, "postgres");
+    page
+}
+
+fn add_migrations(page: &mut String, store: &str) {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let migrations = sources.join(store).join("migrations");
     let mut files: Vec<_> = std::fs::read_dir(migrations)
         .expect("the migrations are there")
         .map(|entry| entry.expect("readable").path())
@@ -123,7 +153,6 @@ fn page() -> String {
         let sql = std::fs::read_to_string(&file).expect("readable");
         write!(page, "`{name}`\n\n```sql\n{sql}```\n").expect("a text takes text");
     }
-    page
 }
 
 #[test]

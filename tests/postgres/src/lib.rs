@@ -109,6 +109,12 @@ impl Cluster {
         self.port
     }
 
+    /// Where it keeps everything.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// The name of an empty database: each time another.
     ///
     /// # Panics
@@ -172,8 +178,7 @@ impl Cluster {
             args.extend(["-c".to_owned(), setting.clone()]);
         }
         let postgres = self.programs.path("postgres");
-        let log = folder.join("log");
-        self.server = Some(Server::start(&self.account, &postgres, &args, &log));
+        self.server = Some(Server::start(&self.account, &postgres, &args, folder));
     }
 
     /// What the server has written to its log.

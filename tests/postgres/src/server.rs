@@ -18,15 +18,19 @@ pub enum Stop {
     Immediate,
 }
 
-/// Keeps the server for as long as the test's end of the pipe is open; only the server itself may hold
-/// the pipe of its messages, so that its end is seen.
+/// Keeps the server for as long as the test's end of the pipe is open. If that ends without a word, the
+/// test was killed, and nobody else will clean up. Only the server itself may hold the pipe of its
+/// messages, so that its end is seen.
 const KEEPER: &str = r#"
+folder=$1
+shift
 "$@" &
 server=$!
 exec 2>/dev/null
 read -r how
 kill -"${how:-QUIT}" "$server"
 wait "$server"
+[ -n "$how" ] || rm -rf "$folder"
 "#;
 
 /// A running server.
@@ -37,14 +41,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it, and waits until it takes connections.
-    pub(crate) fn start(account: &Account, postgres: &Path, args: &[String], log: &Path) -> Self {
+    /// Starts it in a folder of its own, and waits until it takes connections.
+    pub(crate) fn start(
+        account: &Account,
+        postgres: &Path,
+        args: &[String],
+        folder: &Path,
+    ) -> Self {
         let keeper = account.command(Path::new("/bin/sh"));
         // In a session of its own: what is sent to the test's process group is not for the keeper.
         let mut command = Command::new("setsid");
         command.arg(keeper.get_program()).args(keeper.get_args());
         let mut keeper = command
             .args(["-c", KEEPER, "keeper"])
+            .arg(folder)
             .arg(postgres)
             .args(args)
             .current_dir("/")
@@ -57,7 +67,7 @@ impl Server {
         let mut log = File::options()
             .create(true)
             .append(true)
-            .open(log)
+            .open(folder.join("log"))
             .expect("the log is writable");
         let (ready, is_ready) = mpsc::channel();
         let log = std::thread::spawn(move || {

@@ -3,7 +3,7 @@
 //! Each batch is one transaction of two journeys (`transaction`, `start`, `finish`): the first locks and
 //! reads what the batch names; then the lifecycle decides, here; the second writes rows, events and counters
 //! and commits. What makes the log dense and in the order of commits is one row, the head, locked by
-//! the last statement before the commit ([decision 10](../../../../../docs/decisions/0010-the-log-on-postgresql.md)).
+//! the last statement before the commit (`docs/decisions`, 10).
 //! Reads are one transaction each, at one moment (`reading`). The bell rings for the commits of every
 //! process (`bell`).
 //!
