@@ -286,7 +286,7 @@ async fn outputs_wait_by_their_bytes_and_are_told_in_small_reports() {
     let query = LogQuery {
         after: Seq(0),
         limit: 1_000,
-        bytes_max: LogQuery::BYTES_MAX,
+        bytes_max: usize::MAX,
         task: None,
     };
     let entries = store.log(&query).await.unwrap().entries;
