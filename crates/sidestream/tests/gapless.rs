@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,6 +35,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 const WRITERS: u64 = 32;
 const READERS: u64 = 64;
+/// So much longer a planted fault may take to strike.
+const STRUCK_WITHIN: Duration = Duration::from_secs(30);
 /// So long all may take to be read, once nothing more happens.
 const READ_WITHIN: Duration = Duration::from_secs(60);
 
@@ -111,7 +113,10 @@ async fn live(
         readers.spawn(Reader::new(&world, number).run());
     }
     let until = Instant::now() + lasts;
-    while Instant::now() < until && world.violation().is_none() {
+    // On a busy machine a planted fault takes longer to strike.
+    let waits = |now| fault.is_some() && !world.has_struck_often() && now < until + STRUCK_WITHIN;
+    let goes_on = |now| now < until || waits(now);
+    while goes_on(Instant::now()) && world.violation().is_none() {
         sleep(Duration::from_millis(50)).await;
     }
     world.is_over.store(true, SeqCst);
@@ -144,6 +149,8 @@ struct World {
     is_over: AtomicBool,
     ends_at: Mutex<Option<Seq>>,
     violation: Mutex<Option<String>>,
+    /// How often the planted fault has struck: not each time somebody notices.
+    strikes: Arc<AtomicU32>,
 }
 
 impl World {
@@ -151,12 +158,14 @@ impl World {
         let history = Arc::new(History::default());
         let witness = Arc::clone(&history) as _;
         let database: Arc<dyn Store> = Arc::new(WitnessedStore::new(database, witness));
+        let strikes = Arc::<AtomicU32>::default();
         let seen: Arc<dyn Store> = match fault {
             None => Arc::clone(&database),
             Some(fault) => Arc::new(Lying {
                 fault,
                 inner: Arc::clone(&database),
                 chance: SeededChance::new(seed),
+                strikes: Arc::clone(&strikes),
             }),
         };
         let manager = async |chunks: usize| {
@@ -179,7 +188,12 @@ impl World {
             is_over: AtomicBool::new(false),
             ends_at: Mutex::new(None),
             violation: Mutex::new(None),
+            strikes,
         })
+    }
+
+    fn has_struck_often(&self) -> bool {
+        self.strikes.load(SeqCst) >= 20
     }
 
     fn is_over(&self) -> bool {
@@ -631,9 +645,16 @@ struct Lying {
     fault: Fault,
     inner: Arc<dyn Store>,
     chance: SeededChance,
+    strikes: Arc<AtomicU32>,
 }
 
 type Outcome<T> = Result<T, StoreError>;
+
+impl Lying {
+    fn strikes(&self, it_does: bool) {
+        self.strikes.fetch_add(u32::from(it_does), SeqCst);
+    }
+}
 
 #[async_trait]
 impl Store for Lying {
@@ -657,7 +678,9 @@ impl Store for Lying {
         let mut snapshot = self.inner.snapshot(query).await?;
         if self.fault == Fault::SnapshotReadApart {
             sleep(Duration::from_millis(1)).await;
+            let read_with_the_rows = snapshot.head.seq;
             snapshot.head = self.inner.head().await?;
+            self.strikes(snapshot.head.seq > read_with_the_rows);
         }
         Ok(snapshot)
     }
@@ -677,6 +700,7 @@ impl Store for Lying {
         {
             let index = self.chance.next() as usize % (page.entries.len() - 1);
             page.entries.remove(index);
+            self.strikes(true);
         }
         Ok(page)
     }

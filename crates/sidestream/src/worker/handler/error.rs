@@ -40,7 +40,8 @@ impl HandlerError {
         })
     }
 
-    /// Not an error at all: the task waits for somebody. Usually made by [`Context::suspend`].
+    /// Not an error at all: the task waits for somebody. Usually made by
+    /// [`Context::suspend`](super::Context::suspend).
     #[must_use]
     pub fn suspended(payload: Json) -> Self {
         Self(Outcome::Suspended(payload))
