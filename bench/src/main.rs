@@ -37,6 +37,20 @@ struct Options {
         default_value = "memory,sqlite,postgres"
     )]
     stores: Vec<place::Kind>,
+    /// How many tasks are in flight at once.
+    #[arg(long, value_delimiter = ',', default_value = "1,10,100,1000")]
+    in_flight: Vec<usize>,
+    /// How many servers share one PostgreSQL.
+    #[arg(long, value_delimiter = ',', default_value = "1,3")]
+    servers: Vec<usize>,
+    /// Which figures.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "tasks,latency"
+    )]
+    figures: Vec<Figure>,
     /// Where SQLite's databases are put: the disk that is measured. PostgreSQL's are in the temporary
     /// folder.
     #[arg(long)]
@@ -44,6 +58,15 @@ struct Options {
     /// Keeps the results as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Figure {
+    /// Tasks a second.
+    Tasks,
+    /// From a handler's output to a reader.
+    Latency,
 }
 
 /// Everything that a run found.
@@ -64,8 +87,13 @@ async fn main() -> anyhow::Result<()> {
     let divide = if options.quick { 10 } else { 1 };
     let machine = machine::Machine::read();
     println!("{machine}\n");
-    let tasks = tasks::measure(dir.path(), &options.stores, options.runs, divide).await?;
-    let latency = latency::measure(dir.path(), &options.stores, options.runs, divide).await?;
+    let (mut tasks, mut latency) = (Vec::new(), Vec::new());
+    if options.figures.contains(&Figure::Tasks) {
+        tasks = tasks::measure(dir.path(), &options, divide).await?;
+    }
+    if options.figures.contains(&Figure::Latency) {
+        latency = latency::measure(dir.path(), &options.stores, options.runs, divide).await?;
+    }
     if let Some(path) = options.json {
         let report = Report {
             machine,

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::place::{self, Kind, Place};
-use crate::{bare, machine, median, percentile};
+use crate::{Options, bare, machine, median, percentile};
 
 /// One line of the table.
 #[derive(Serialize)]
@@ -50,8 +50,7 @@ struct Run {
 
 pub(crate) async fn measure(
     dir: &Path,
-    stores: &[Kind],
-    runs: usize,
+    options: &Options,
     divide: usize,
 ) -> anyhow::Result<Vec<Row>> {
     println!(
@@ -71,20 +70,27 @@ pub(crate) async fn measure(
         "peak MiB"
     );
     let mut rows = Vec::new();
-    for kind in stores {
+    for kind in &options.stores {
         let servers: &[usize] = match kind {
-            Kind::Postgres => &[1, 3],
+            Kind::Postgres => &options.servers,
             Kind::Memory | Kind::Sqlite => &[1],
         };
         for servers in servers {
-            for (in_flight, tasks) in [(1, 3_000), (10, 20_000), (100, 40_000), (1_000, 80_000)] {
+            for in_flight in &options.in_flight {
+                // Enough for a few seconds.
+                let tasks = match in_flight {
+                    0..10 => 3_000,
+                    10..100 => 20_000,
+                    100..1_000 => 40_000,
+                    _ => 80_000,
+                };
                 let work = Work {
                     kind: *kind,
                     servers: *servers,
-                    in_flight,
+                    in_flight: *in_flight,
                     tasks: tasks / divide,
                 };
-                let row = measure_one(dir, work, runs).await?;
+                let row = measure_one(dir, work, options.runs).await?;
                 print(&row);
                 rows.push(row);
             }

@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Statement};
@@ -44,7 +45,8 @@ const EVENT: &str = "INSERT INTO events (seq, task, at_ms, code, attempt, body)
 /// Whole lives a second, `batch` tasks to a commit, in a database that is empty.
 pub(crate) async fn lives_per_second(url: &str, batch: i64, tasks: i64) -> anyhow::Result<f64> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    let connection = tokio::spawn(connection);
+    let mut connecting = JoinSet::new();
+    connecting.spawn(connection);
     client.batch_execute(SCHEMA).await?;
     let mut statements = Vec::new();
     for sql in [INSERT, CLAIM, COMPLETE, EVENT] {
@@ -59,7 +61,9 @@ pub(crate) async fn lives_per_second(url: &str, batch: i64, tasks: i64) -> anyho
     }
     let took = started.elapsed();
     drop(client);
-    connection.await??;
+    while let Some(ended) = connecting.join_next().await {
+        ended??;
+    }
     Ok(tasks as f64 / took.as_secs_f64())
 }
 

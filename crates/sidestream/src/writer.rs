@@ -1,19 +1,22 @@
 //! Group commit: the requests of concurrent callers become one transaction.
 //!
 //! There is no timer. While one batch is being committed the next gathers by itself: alone a caller
-//! waits for one commit, a thousand callers share one.
+//! waits for one commit, a thousand callers share one. The claim of the process's own worker goes along with
+//! whatever may bring it work (`standing`).
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use sidestream_core::{Command, Namespace, Rejection, TaskId};
+use sidestream_core::{Command, Namespace, Rejection, Seq, TaskId, ToolName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Error, StoreError, StoreErrorKind};
 use crate::store::{Answer, Request, Store};
 use crate::stream::tail::Tail;
+
+mod standing;
 
 /// So many requests at most make a batch.
 const BATCH_MAX: usize = 1_024;
@@ -24,13 +27,15 @@ const WAITING_MAX: usize = 16_384;
 /// So many bytes of payload at most wait for their batch, or are in it.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
-type Reply = Result<Answer, Error>;
+/// What became of a request; and, for whoever looks at what happens next, the last event of its batch.
+type Reply = Result<(Answer, Option<Seq>), Error>;
 
 /// Where every request of the process goes. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Writer {
     sender: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
+    standing: Arc<standing::Place>,
     counts: Arc<Counts>,
     closing: CancellationToken,
     closed: CancellationToken,
@@ -48,8 +53,8 @@ struct Counts {
 struct Waiting {
     request: Request,
     reply: oneshot::Sender<Reply>,
-    /// Its share of [`WAITING_BYTES_MAX`], until it is answered.
-    room: OwnedSemaphorePermit,
+    /// Its share of [`WAITING_BYTES_MAX`], until it is answered. A claim that stood needs none.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Writer {
@@ -61,6 +66,7 @@ impl Writer {
         let writer = Self {
             sender,
             room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
+            standing: Arc::default(),
             counts: Arc::clone(&counts),
             closing: closing.clone(),
             closed: closed.clone(),
@@ -69,6 +75,7 @@ impl Writer {
             store,
             tail,
             receiver,
+            standing: Arc::clone(&writer.standing),
             deferred: VecDeque::new(),
             counts,
             closing,
@@ -85,12 +92,14 @@ impl Writer {
     /// # Errors
     /// [`Error::Rejected`] when the task does not allow it, [`Error::Store`] when the store could not
     /// do it, [`Error::Overloaded`] when too many wait already, [`Error::ShutDown`] afterwards.
-    pub async fn submit(&self, request: Request) -> Reply {
-        self.enqueue(request)?.await.unwrap_or(Err(Error::ShutDown))
+    pub async fn submit(&self, request: Request) -> Result<Answer, Error> {
+        let mut answer = self.enqueue(request)?;
+        let (answer, _) = standing::answered(&mut answer).await?;
+        Ok(answer)
     }
 
     /// Commits requests of one caller, in few batches. The answers are in the order of the requests.
-    pub async fn submit_all(&self, requests: Vec<Request>) -> Vec<Reply> {
+    pub async fn submit_all(&self, requests: Vec<Request>) -> Vec<Result<Answer, Error>> {
         let mut replies = Vec::with_capacity(requests.len());
         for request in requests {
             // A large batch waits for room rather than be refused in its middle.
@@ -100,17 +109,18 @@ impl Writer {
             let waiting = Waiting {
                 request,
                 reply,
-                room,
+                room: Some(room),
             };
             let sent = self.sender.send(waiting).await;
             replies.push(sent.map(|()| answer));
         }
         let mut answers = Vec::with_capacity(replies.len());
         for reply in replies {
-            answers.push(match reply {
-                Ok(answer) => answer.await.unwrap_or(Err(Error::ShutDown)),
+            let answered = match reply {
+                Ok(mut answer) => standing::answered(&mut answer).await,
                 Err(_) => Err(Error::ShutDown),
-            });
+            };
+            answers.push(answered.map(|(answer, _)| answer));
         }
         answers
     }
@@ -124,12 +134,32 @@ impl Writer {
         let waiting = Waiting {
             request,
             reply,
-            room: room.map_err(|_| overloaded())?,
+            room: Some(room.map_err(|_| overloaded())?),
         };
+        self.send(waiting)?;
+        Ok(answer)
+    }
+
+    fn send(&self, waiting: Waiting) -> Result<(), Error> {
         match self.sender.try_send(waiting) {
-            Ok(()) => Ok(answer),
+            Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::ShutDown),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Error::Overloaded {
+                waiting: self.waiting(),
+            }),
+        }
+    }
+
+    /// Has the claim of this process's worker stand until the next batch that may bring it work: then it is
+    /// made, and goes along. There is one at a time.
+    pub(crate) fn stand(
+        &self,
+        tools: Arc<[ToolName]>,
+        make: impl FnOnce() -> Request + Send + 'static,
+    ) -> Standing<'_> {
+        Standing {
+            writer: self,
+            answer: self.standing.park(tools, make),
         }
     }
 
@@ -153,12 +183,46 @@ impl Writer {
     }
 }
 
+/// A claim that stands, or is on its way. It is withdrawn when this is dropped, unless it has gone.
+pub(crate) struct Standing<'w> {
+    writer: &'w Writer,
+    answer: oneshot::Receiver<Reply>,
+}
+
+impl Standing<'_> {
+    /// Waits for its answer; with the last event of its batch, all of which it has seen.
+    ///
+    /// # Errors
+    /// As [`Writer::submit`]. Dropping the future loses nothing: call it again.
+    pub(crate) async fn answered(&mut self) -> Reply {
+        standing::answered(&mut self.answer).await
+    }
+
+    /// Waits for nothing more: the claim goes now, if it has not gone already.
+    pub(crate) fn hurry(&self) -> Result<(), Error> {
+        let parked = self.writer.standing.withdraw();
+        parked.map_or(Ok(()), |parked| self.writer.send(parked.go()))
+    }
+
+    /// Takes the claim back; `false` if it has gone, and its answer must be waited for.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.writer.standing.withdraw().is_some()
+    }
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
+
 /// Gathers batches and commits them, one after the other, until every [`Writer`] is gone or one is
 /// closed.
 pub(crate) struct WriterLoop {
     store: Arc<dyn Store>,
     tail: Arc<Tail>,
     receiver: mpsc::Receiver<Waiting>,
+    standing: Arc<standing::Place>,
     /// Second requests for a task that the last batch named already, in order.
     deferred: VecDeque<Waiting>,
     counts: Arc<Counts>,
@@ -189,6 +253,10 @@ impl WriterLoop {
                 Err(_) => break,
             }
         }
+        let requests = batch.members.iter().map(|waiting| &waiting.request);
+        if let Some(parked) = self.standing.with(requests) {
+            batch.members.push(parked.go());
+        }
         Some(batch.in_order())
     }
 
@@ -210,8 +278,9 @@ impl WriterLoop {
             .map(|waiting| (waiting.request, (waiting.reply, waiting.room)))
             .unzip();
         match self.commit_and_publish(requests.clone()).await {
-            Ok(answers) => {
+            Ok((answers, last)) => {
                 for (reply, answer) in replies.into_iter().zip(answers) {
+                    let answer = answer.map(|answer| (answer, last));
                     // Who no longer waits does not want the answer.
                     let _ = reply.send(answer.map_err(Error::from));
                 }
@@ -232,26 +301,34 @@ impl WriterLoop {
     async fn commit_each(&self, requests: Vec<Request>, replies: Vec<oneshot::Sender<Reply>>) {
         for (request, reply) in requests.into_iter().zip(replies) {
             let answer = self.commit_and_publish(vec![request]).await;
-            let answer = answer.map_err(Error::from).and_then(|mut answers| {
+            let answer = answer.map_err(Error::from).and_then(|(mut answers, last)| {
                 let answer = answers.pop().expect("one answer for one request");
-                answer.map_err(Error::from)
+                Ok((answer?, last))
             });
             let _ = reply.send(answer);
         }
     }
 
-    /// Commits, then publishes, then returns the answers: who asked can read what it wrote.
+    /// Commits, then publishes, then returns the answers and the last event: who asked can read what it
+    /// wrote.
     async fn commit_and_publish(
         &self,
         requests: Vec<Request>,
-    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+    ) -> Result<(Vec<Result<Answer, Rejection>>, Option<Seq>), StoreError> {
         let count = requests.len() as u64;
         let lead = self.tail.lead().await;
         let committed = self.store.commit(requests).await?;
         self.counts.commits.fetch_add(1, Relaxed);
         self.counts.requests.fetch_add(count, Relaxed);
         lead.publish(&committed.entries).await;
-        Ok(committed.answers)
+        let last = committed.entries.last().map(|entry| entry.event.seq);
+        Ok((committed.answers, last))
+    }
+}
+
+impl Drop for WriterLoop {
+    fn drop(&mut self) {
+        self.standing.close();
     }
 }
 
@@ -283,13 +360,15 @@ impl Batch {
         self.members.push(waiting);
     }
 
-    /// Those that pick tasks themselves come last, so that they find what the others left.
-    fn in_order(self) -> Vec<Waiting> {
-        let picks =
-            |waiting: &Waiting| matches!(waiting.request, Request::Claim(_) | Request::Rescue(_));
-        let (last, mut members): (Vec<_>, Vec<_>) = self.members.into_iter().partition(picks);
-        members.extend(last);
-        members
+    /// Those that pick tasks themselves come last, so that they find what the others left: claims after all
+    /// that may bring them work, so that whoever claims has seen its whole batch.
+    fn in_order(mut self) -> Vec<Waiting> {
+        self.members.sort_by_key(|waiting| match waiting.request {
+            Request::Claim(_) => 2,
+            Request::Rescue(_) => 1,
+            _ => 0,
+        });
+        self.members
     }
 }
 

@@ -73,7 +73,12 @@ impl Cluster {
         let account = Account::choose();
         let directory = TempDir::new().expect("a temporary directory");
         account.own(directory.path());
-        copy_template(&programs, &account, &options, &directory.path().join("data"));
+        copy_template(
+            &programs,
+            &account,
+            &options,
+            &directory.path().join("data"),
+        );
         let mut cluster = Self {
             programs,
             account,
