@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidestream_core::{Epoch, Task, ToolName, WorkerId};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::chance::Chance;
 use crate::error::Error;
-use crate::worker::broker::{Broker, FreeSlots, Slot};
+use crate::worker::broker::{Broker, Slot, Slots};
 use crate::worker::handler::Handler;
 use crate::worker::running::{Reason, RunningTasks};
 
@@ -128,7 +127,7 @@ impl fmt::Debug for Parts {
 #[derive(Debug, Clone)]
 pub struct Worker {
     parts: Arc<Parts>,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     /// Ends the claiming.
     stop: CancellationToken,
     /// Says that it has ended.
@@ -140,7 +139,7 @@ impl Worker {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(parts.config.concurrency as usize)),
+            slots: Slots::new(parts.config.concurrency),
             parts: Arc::new(parts),
             stop: CancellationToken::new(),
             claims_no_more: CancellationToken::new(),
@@ -219,12 +218,9 @@ impl Worker {
             return;
         }
         loop {
-            let free = FreeSlots::of(&self.slots);
-            let Some(Some(free)) = self.stop.run_until_cancelled(free).await else {
-                return;
-            };
             // Never given up half-way: what was claimed must be run, or be lost to its lease.
-            match self.parts.broker.claim(free, &self.stop).await {
+            match self.parts.broker.claim(&self.slots, &self.stop).await {
+                Ok(claimed) if claimed.tasks.is_empty() && self.stop.is_cancelled() => return,
                 Ok(claimed) => self.begin(claimed),
                 Err(Error::ShutDown) => return,
                 Err(error) => {

@@ -8,7 +8,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use sidestream_core::{Command, Namespace, Rejection, Seq, TaskId, ToolName};
+use sidestream_core::{Command, Namespace, Rejection, Seq, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -17,6 +17,8 @@ use crate::store::{Answer, Request, Store};
 use crate::stream::tail::Tail;
 
 mod standing;
+
+pub(crate) use standing::Claimant;
 
 /// So many requests at most make a batch.
 const BATCH_MAX: usize = 1_024;
@@ -28,7 +30,7 @@ const WAITING_MAX: usize = 16_384;
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// What became of a request; and, for whoever looks at what happens next, the last event of its batch.
-type Reply = Result<(Answer, Option<Seq>), Error>;
+pub(crate) type Reply = Result<(Answer, Option<Seq>), Error>;
 
 /// Where every request of the process goes. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -53,7 +55,7 @@ struct Counts {
 struct Waiting {
     request: Request,
     reply: oneshot::Sender<Reply>,
-    /// Its share of [`WAITING_BYTES_MAX`], until it is answered. A claim that stood needs none.
+    /// Its share of [`WAITING_BYTES_MAX`], until it is answered. The worker's own claim needs none.
     room: Option<OwnedSemaphorePermit>,
 }
 
@@ -93,8 +95,8 @@ impl Writer {
     /// [`Error::Rejected`] when the task does not allow it, [`Error::Store`] when the store could not
     /// do it, [`Error::Overloaded`] when too many wait already, [`Error::ShutDown`] afterwards.
     pub async fn submit(&self, request: Request) -> Result<Answer, Error> {
-        let mut answer = self.enqueue(request)?;
-        let (answer, _) = standing::answered(&mut answer).await?;
+        let answered = self.enqueue(request)?.await;
+        let (answer, _) = answered.unwrap_or(Err(Error::ShutDown))?;
         Ok(answer)
     }
 
@@ -117,7 +119,7 @@ impl Writer {
         let mut answers = Vec::with_capacity(replies.len());
         for reply in replies {
             let answered = match reply {
-                Ok(mut answer) => standing::answered(&mut answer).await,
+                Ok(answer) => answer.await.unwrap_or(Err(Error::ShutDown)),
                 Err(_) => Err(Error::ShutDown),
             };
             answers.push(answered.map(|(answer, _)| answer));
@@ -136,31 +138,27 @@ impl Writer {
             reply,
             room: Some(room.map_err(|_| overloaded())?),
         };
-        self.send(waiting)?;
-        Ok(answer)
-    }
-
-    fn send(&self, waiting: Waiting) -> Result<(), Error> {
         match self.sender.try_send(waiting) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(answer),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::ShutDown),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(Error::Overloaded {
-                waiting: self.waiting(),
-            }),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded()),
         }
     }
 
-    /// Has the claim of this process's worker stand until the next batch that may bring it work: then it is
-    /// made, and goes along. There is one at a time.
-    pub(crate) fn stand(
-        &self,
-        tools: Arc<[ToolName]>,
-        make: impl FnOnce() -> Request + Send + 'static,
-    ) -> Standing<'_> {
-        Standing {
-            writer: self,
-            answer: self.standing.park(tools, make),
-        }
+    /// From now on a claim of this worker goes along with each batch that may bring it work. There is one
+    /// worker at a time.
+    pub(crate) fn stand(&self, claimant: Arc<dyn Claimant>) {
+        self.standing.stand(claimant);
+    }
+
+    /// The worker claims no more. A claim that has been made is answered.
+    pub(crate) fn leave(&self) {
+        self.standing.leave();
+    }
+
+    /// A claim of the worker goes now, with whatever waits.
+    pub(crate) fn claim_now(&self) {
+        self.standing.call();
     }
 
     /// Takes no more requests, and waits until those that wait are committed.
@@ -183,39 +181,6 @@ impl Writer {
     }
 }
 
-/// A claim that stands, or is on its way. It is withdrawn when this is dropped, unless it has gone.
-pub(crate) struct Standing<'w> {
-    writer: &'w Writer,
-    answer: oneshot::Receiver<Reply>,
-}
-
-impl Standing<'_> {
-    /// Waits for its answer; with the last event of its batch, all of which it has seen.
-    ///
-    /// # Errors
-    /// As [`Writer::submit`]. Dropping the future loses nothing: call it again.
-    pub(crate) async fn answered(&mut self) -> Reply {
-        standing::answered(&mut self.answer).await
-    }
-
-    /// Waits for nothing more: the claim goes now, if it has not gone already.
-    pub(crate) fn hurry(&self) -> Result<(), Error> {
-        let parked = self.writer.standing.withdraw();
-        parked.map_or(Ok(()), |parked| self.writer.send(parked.go()))
-    }
-
-    /// Takes the claim back; `false` if it has gone, and its answer must be waited for.
-    pub(crate) fn withdraw(&self) -> bool {
-        self.writer.standing.withdraw().is_some()
-    }
-}
-
-impl Drop for Standing<'_> {
-    fn drop(&mut self) {
-        self.withdraw();
-    }
-}
-
 /// Gathers batches and commits them, one after the other, until every [`Writer`] is gone or one is
 /// closed.
 pub(crate) struct WriterLoop {
@@ -233,7 +198,9 @@ pub(crate) struct WriterLoop {
 impl WriterLoop {
     pub(crate) async fn run(mut self) {
         while let Some(batch) = self.gather().await {
-            self.commit(batch).await;
+            if !batch.is_empty() {
+                self.commit(batch).await;
+            }
         }
     }
 
@@ -243,8 +210,9 @@ impl WriterLoop {
         for waiting in std::mem::take(&mut self.deferred) {
             batch.add(waiting, &mut self.deferred);
         }
-        if batch.members.is_empty() {
-            let first = self.first().await?;
+        if batch.members.is_empty()
+            && let Some(first) = self.first().await?
+        {
             batch.add(first, &mut self.deferred);
         }
         while batch.has_room() && self.deferred.len() < BATCH_MAX {
@@ -254,22 +222,30 @@ impl WriterLoop {
             }
         }
         let requests = batch.members.iter().map(|waiting| &waiting.request);
-        if let Some(parked) = self.standing.with(requests) {
-            batch.members.push(parked.go());
+        if let Some((request, reply)) = self.standing.claim(requests) {
+            let room = None;
+            batch.members.push(Waiting {
+                request,
+                reply,
+                room,
+            });
         }
         Some(batch.in_order())
     }
 
-    /// Waits for a request; `None` once the writer is closed and nothing waits any more.
-    async fn first(&mut self) -> Option<Waiting> {
-        tokio::select! {
+    /// Waits for a request, or until the worker is to claim; `None` once the writer is closed and nothing
+    /// waits any more.
+    async fn first(&mut self) -> Option<Option<Waiting>> {
+        let first = tokio::select! {
             biased;
             first = self.receiver.recv() => first,
+            () = self.standing.called() => return Some(None),
             () = self.closing.cancelled() => {
                 self.receiver.close();
                 self.receiver.recv().await
             }
-        }
+        };
+        first.map(Some)
     }
 
     async fn commit(&self, batch: Vec<Waiting>) {
@@ -328,7 +304,7 @@ impl WriterLoop {
 
 impl Drop for WriterLoop {
     fn drop(&mut self) {
-        self.standing.close();
+        self.standing.leave();
     }
 }
 

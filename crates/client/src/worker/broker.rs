@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use reqwest::Method;
 use sidestream::core::wire::worker::{ClaimAnswer, ClaimRequest, Report};
 use sidestream::core::{Attempt, Command, Invalid, Rejection, TaskIdentity, ToolName, WorkerId};
-use sidestream::worker::broker::{Broker, Claimed, FreeSlots};
+use sidestream::worker::broker::{Broker, Claimed, Slots};
 use sidestream::{Error as WorkError, StoreError, StoreErrorKind};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -169,14 +169,18 @@ impl RemoteBroker {
 
 #[async_trait]
 impl Broker for RemoteBroker {
-    async fn claim(&self, free: FreeSlots, stop: &CancellationToken) -> Result<Claimed, WorkError> {
-        if stop.run_until_cancelled(self.pause()).await.is_none() {
+    async fn claim(&self, slots: &Slots, stop: &CancellationToken) -> Result<Claimed, WorkError> {
+        let slots = async {
+            self.pause().await;
+            slots.free().await;
+            slots.take(CLAIM_MAX)
+        };
+        let Some(slots) = stop.run_until_cancelled(slots).await else {
             return Ok(Claimed::nothing());
-        }
+        };
         if self.is_refused.is_cancelled() {
             return Err(WorkError::ShutDown);
         }
-        let slots = free.take(CLAIM_MAX);
         let limit = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         let asked = Instant::now();
         let answer = self.claim_or_leave(limit, stop).await;

@@ -19,13 +19,13 @@ use crate::error::Error;
 /// What is cancelled it tells [`RunningTasks`](super::running::RunningTasks), as soon as it hears of it.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// Gives pending tasks to the worker, one at most for each of its free slots. It may wait until there is
-    /// one; when `stop` is cancelled it waits no longer, but still returns what it was given. It is never
-    /// dropped half-way: what was claimed must be run.
+    /// Gives pending tasks to the worker, each with a slot that was free. It waits until there is one, and
+    /// may return without any. When `stop` is cancelled it waits no longer, but still returns what it was
+    /// given: call it until it returns nothing. It is never dropped half-way: what was claimed must be run.
     ///
     /// # Errors
     /// [`Error::ShutDown`] when there will never be a task again; any other error is worth another try.
-    async fn claim(&self, free: FreeSlots, stop: &CancellationToken) -> Result<Claimed, Error>;
+    async fn claim(&self, slots: &Slots, stop: &CancellationToken) -> Result<Claimed, Error>;
 
     /// Says what became of an attempt, or that it goes on ([`Command::Renew`]).
     ///
@@ -35,38 +35,31 @@ pub trait Broker: Send + Sync + 'static {
     async fn report(&self, task: &TaskIdentity, command: Command) -> Result<(), Error>;
 }
 
-/// The free slots of a worker: at least one.
-#[derive(Debug)]
-pub struct FreeSlots {
-    first: Slot,
-    all: Arc<Semaphore>,
-}
+/// The slots of a worker: so many tasks run at once. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct Slots(Arc<Semaphore>);
 
-/// A slot of a worker, taken until this is dropped.
+/// A slot that a task takes, until this is dropped.
 #[derive(Debug)]
 pub struct Slot(#[expect(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit);
 
-impl FreeSlots {
-    /// Waits until one is free; `None` when there never will be.
-    pub(super) async fn of(all: &Arc<Semaphore>) -> Option<Self> {
-        let first = Arc::clone(all).acquire_owned().await.ok()?;
-        Some(Self {
-            first: Slot(first),
-            all: Arc::clone(all),
-        })
+impl Slots {
+    pub(super) fn new(count: u32) -> Self {
+        Self(Arc::new(Semaphore::new(count as usize)))
     }
 
-    /// Takes all that are free by now, but so many at most. A claim asks for as many tasks: so it is called
-    /// as late as can be.
+    /// Waits until one is free.
+    pub async fn free(&self) {
+        let free = self.0.acquire().await;
+        drop(free.expect("it is never closed"));
+    }
+
+    /// Takes those that are free, but so many at most. A claim asks for as many tasks: so it is made as late
+    /// as can be.
     #[must_use]
-    pub fn take(self, max: usize) -> Vec<Slot> {
-        let mut slots = vec![self.first];
-        while slots.len() < max
-            && let Ok(slot) = Arc::clone(&self.all).try_acquire_owned()
-        {
-            slots.push(Slot(slot));
-        }
-        slots
+    pub fn take(&self, max: usize) -> Vec<Slot> {
+        let next = || Arc::clone(&self.0).try_acquire_owned().ok().map(Slot);
+        std::iter::from_fn(next).take(max).collect()
     }
 }
 

@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use sidestream_core::{Command, Seq, TaskIdentity, Timestamp};
-use tokio::sync::watch;
+use sidestream_core::{Command, TaskIdentity, Timestamp, ToolName};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::store::{self, Answer, Request, Store};
-use crate::worker::broker::{Broker, Claimed, FreeSlots, Slot};
+use crate::worker::broker::{Broker, Claimed, Slot, Slots};
 use crate::worker::running::{RunningTasks, Work};
-use crate::writer::Writer;
+use crate::writer::{Claimant, Reply, Writer};
 
 /// So many tasks at most are claimed at a time: as many as a batch has requests.
 const CLAIM_MAX: usize = 1_024;
 
-/// Claims from a store of this process. Its claim stands until something may have brought work: what is
-/// committed here takes it along, what others commit rings.
+/// Claims from a store of this process. What is committed here takes a claim along; when others commit, or
+/// a task comes due, one goes by itself.
 pub(crate) struct LocalBroker {
     store: Arc<dyn Store>,
     writer: Writer,
@@ -29,6 +29,10 @@ pub(crate) struct LocalBroker {
     claim: store::Claim,
     work: watch::Receiver<Work>,
     last: Mutex<Last>,
+    /// Where claims come from, until the worker first asks for one.
+    gone: Mutex<Option<mpsc::UnboundedSender<Gone>>>,
+    /// The claims that have gone, in order. Only the worker waits here.
+    going: tokio::sync::Mutex<mpsc::UnboundedReceiver<Gone>>,
 }
 
 /// What the last claim saw.
@@ -50,13 +54,49 @@ enum Next {
     WhenToldTo,
 }
 
-/// What a claim took when it went.
+/// A claim that has gone, and what it took along.
 #[derive(Debug)]
 struct Gone {
     slots: Vec<Slot>,
     since: Instant,
     /// What had happened by then.
     seen: Work,
+    answer: oneshot::Receiver<Reply>,
+}
+
+/// Makes the claims.
+struct Claims {
+    claim: store::Claim,
+    slots: Slots,
+    work: watch::Receiver<Work>,
+    gone: mpsc::UnboundedSender<Gone>,
+}
+
+impl Claimant for Claims {
+    fn tools(&self) -> &[ToolName] {
+        &self.claim.tools
+    }
+
+    fn claim(&self) -> Option<(Request, oneshot::Sender<Reply>)> {
+        let slots = self.slots.take(CLAIM_MAX);
+        if slots.is_empty() {
+            return None;
+        }
+        let claim = store::Claim {
+            limit: u32::try_from(slots.len()).unwrap_or(u32::MAX),
+            ..self.claim.clone()
+        };
+        let (reply, answer) = oneshot::channel();
+        let gone = Gone {
+            slots,
+            since: Instant::now(),
+            // Seen before the claim: what changes during it is seen again.
+            seen: *self.work.borrow(),
+            answer,
+        };
+        self.gone.send(gone).ok()?;
+        Some((Request::Claim(claim), reply))
+    }
 }
 
 impl LocalBroker {
@@ -71,16 +111,31 @@ impl LocalBroker {
             seen: *work.borrow(),
             next: Next::Now,
         };
+        let (gone, going) = mpsc::unbounded_channel();
         Self {
             store,
             writer,
             claim,
             work,
             last: Mutex::new(last),
+            gone: Mutex::new(Some(gone)),
+            going: tokio::sync::Mutex::new(going),
         }
     }
 
-    /// Waits until there may be work that no batch of this process takes the claim along for.
+    /// Has claims go along with what is committed, from the first time that this is called.
+    fn stand(&self, slots: &Slots) {
+        if let Some(gone) = self.gone.lock().take() {
+            self.writer.stand(Arc::new(Claims {
+                claim: self.claim.clone(),
+                slots: slots.clone(),
+                work: self.work.clone(),
+                gone,
+            }));
+        }
+    }
+
+    /// Waits until there may be work that no batch of this process took a claim along for.
     async fn called(&self) {
         let Last { seen, next } = *self.last.lock();
         let due = async {
@@ -102,10 +157,44 @@ impl LocalBroker {
         }
     }
 
+    /// The next claim to go, or that has gone; `None` once there will be no more.
+    async fn next_claim(&self, slots: &Slots, stop: &CancellationToken) -> Option<Gone> {
+        let mut going = self.going.lock().await;
+        let worth_it = async {
+            self.called().await;
+            slots.free().await;
+        };
+        let gone = tokio::select! {
+            biased;
+            gone = going.recv() => return gone,
+            () = worth_it => {
+                self.writer.claim_now();
+                stop.run_until_cancelled(going.recv()).await
+            }
+            () = stop.cancelled() => None,
+        };
+        match gone {
+            Some(gone) => gone,
+            None => {
+                self.writer.leave();
+                going.try_recv().ok()
+            }
+        }
+    }
+
     /// What a claim brought.
-    fn brought(&self, gone: Gone, tasks: store::Claimed, last: Option<Seq>) -> Claimed {
-        let next = match tasks.next_due {
-            _ if tasks.tasks.len() == gone.slots.len() => Next::Now,
+    async fn brought(&self, gone: Gone) -> Result<Claimed, Error> {
+        let answer = gone.answer.await.unwrap_or(Err(Error::ShutDown));
+        let (claimed, last) = match answer {
+            Ok((Answer::Claimed(claimed), last)) => (claimed, last),
+            Ok((other, _)) => unreachable!("a claim is answered as one: {other:?}"),
+            Err(error) => {
+                self.last.lock().next = Next::Now;
+                return Err(error);
+            }
+        };
+        let next = match claimed.next_due {
+            _ if claimed.tasks.len() == gone.slots.len() => Next::Now,
             Some(at) => Next::Due(at),
             None => Next::WhenToldTo,
         };
@@ -115,58 +204,24 @@ impl LocalBroker {
             ..gone.seen
         };
         *self.last.lock() = Last { seen, next };
-        let started_at = tasks.tasks.first().and_then(|task| task.started_at);
+        let started_at = claimed.tasks.first().and_then(|task| task.started_at);
         let age = started_at.map_or(Duration::ZERO, |at| self.store.now().since(at));
-        Claimed {
-            tasks: tasks.tasks.into_iter().zip(gone.slots).collect(),
+        Ok(Claimed {
+            tasks: claimed.tasks.into_iter().zip(gone.slots).collect(),
             since: gone.since,
             began: Instant::now().checked_sub(age).unwrap_or(gone.since),
-        }
+        })
     }
 }
 
 #[async_trait]
 impl Broker for LocalBroker {
-    async fn claim(&self, free: FreeSlots, stop: &CancellationToken) -> Result<Claimed, Error> {
-        let gone = Arc::new(Mutex::new(None));
-        let make = {
-            let (gone, claim, work) = (Arc::clone(&gone), self.claim.clone(), self.work.clone());
-            move || {
-                let slots = free.take(CLAIM_MAX);
-                let limit = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-                *gone.lock() = Some(Gone {
-                    slots,
-                    since: Instant::now(),
-                    // Seen before the claim: what changes during it is seen again.
-                    seen: *work.borrow(),
-                });
-                Request::Claim(store::Claim { limit, ..claim })
-            }
-        };
-        let mut standing = self.writer.stand(Arc::clone(&self.claim.tools), make);
-        let early = tokio::select! {
-            biased;
-            answer = standing.answered() => Some(answer),
-            () = self.called() => standing.hurry().map(|()| None)?,
-            () = stop.cancelled() => {
-                if standing.withdraw() {
-                    return Ok(Claimed::nothing());
-                }
-                None
-            }
-        };
-        let answer = match early {
-            Some(answer) => answer,
-            None => standing.answered().await,
-        };
-        let gone = gone.lock().take();
-        match (answer, gone) {
-            (Ok((Answer::Claimed(tasks), last)), Some(gone)) => Ok(self.brought(gone, tasks, last)),
-            (Ok((answer, _)), _) => unreachable!("a claim is answered as one: {answer:?}"),
-            (Err(error), _) => {
-                self.last.lock().next = Next::Now;
-                Err(error)
-            }
+    async fn claim(&self, slots: &Slots, stop: &CancellationToken) -> Result<Claimed, Error> {
+        self.stand(slots);
+        match self.next_claim(slots, stop).await {
+            Some(gone) => self.brought(gone).await,
+            None if stop.is_cancelled() => Ok(Claimed::nothing()),
+            None => Err(Error::ShutDown),
         }
     }
 

@@ -1,101 +1,90 @@
-//! The claim that stands: it goes along with the next batch that may bring it work, so that a task is
-//! dispatched and begun by one commit.
+//! The claims of the process's own worker: one goes along with every batch that may bring it work, so that
+//! a task is dispatched and begun by one commit.
 //!
-//! It is made only when it goes, and asks for what the worker can take then.
+//! Each is made only when its batch is complete, and asks for what the worker can take then.
 
 use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use sidestream_core::{Command, ToolName};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-use super::{Reply, Waiting};
-use crate::error::Error;
+use super::Reply;
 use crate::store::Request;
 
-/// Where the claim stands: there is one worker at most in a process that has the store.
-#[derive(Debug, Default)]
-pub(super) struct Place(Mutex<State>);
+/// A worker that claims.
+pub(crate) trait Claimant: Send + Sync {
+    /// What it can run.
+    fn tools(&self) -> &[ToolName];
 
-#[derive(Debug, Default)]
+    /// A claim, and where its answer goes; `None` while the worker has no slot free.
+    fn claim(&self) -> Option<(Request, oneshot::Sender<Reply>)>;
+}
+
+/// Where the worker stands: there is one at most in a process that has the store.
+#[derive(Default)]
+pub(super) struct Place {
+    state: Mutex<State>,
+    called: Notify,
+}
+
+#[derive(Default)]
 struct State {
-    standing: Option<Parked>,
-    is_closed: bool,
+    claimant: Option<Arc<dyn Claimant>>,
+    is_called: bool,
 }
 
-/// A claim that has not gone yet.
-pub(super) struct Parked {
-    tools: Arc<[ToolName]>,
-    make: Box<dyn FnOnce() -> Request + Send>,
-    reply: oneshot::Sender<Reply>,
-}
+impl Place {
+    /// From now on it claims.
+    pub(super) fn stand(&self, claimant: Arc<dyn Claimant>) {
+        self.state.lock().claimant = Some(claimant);
+    }
 
-impl Parked {
-    /// Makes the claim, to be committed.
-    pub(super) fn go(self) -> Waiting {
-        Waiting {
-            request: (self.make)(),
-            reply: self.reply,
-            room: None,
+    /// From now on it does not. A claim that was made before is answered.
+    pub(super) fn leave(&self) {
+        *self.state.lock() = State::default();
+    }
+
+    /// The next batch takes a claim along, whatever else it has; it is begun at once.
+    pub(super) fn call(&self) {
+        self.state.lock().is_called = true;
+        self.called.notify_one();
+    }
+
+    /// Waits for that.
+    pub(super) async fn called(&self) {
+        while !self.state.lock().is_called {
+            self.called.notified().await;
         }
+    }
+
+    /// The claim that goes along with these requests, if any does.
+    pub(super) fn claim<'r>(
+        &self,
+        mut requests: impl Iterator<Item = &'r Request>,
+    ) -> Option<(Request, oneshot::Sender<Reply>)> {
+        let mut state = self.state.lock();
+        let is_called = std::mem::take(&mut state.is_called);
+        let claimant = state.claimant.as_ref()?;
+        let tools = claimant.tools();
+        let goes = is_called || requests.any(|request| may_bring_work(request, tools));
+        goes.then(|| claimant.claim()).flatten()
     }
 }
 
-impl fmt::Debug for Parked {
+impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Parked")
-            .field("tools", &self.tools)
+        let state = self.state.lock();
+        f.debug_struct("Place")
+            .field("is_taken", &state.claimant.is_some())
+            .field("is_called", &state.is_called)
             .finish_non_exhaustive()
     }
 }
 
-impl Place {
-    /// Has a claim of these tools stand, which is made when it goes; and where its answer comes. Another
-    /// that stands is answered as if the writer had shut down.
-    pub(super) fn park(
-        &self,
-        tools: Arc<[ToolName]>,
-        make: impl FnOnce() -> Request + Send + 'static,
-    ) -> oneshot::Receiver<Reply> {
-        let (reply, answer) = oneshot::channel();
-        let mut state = self.0.lock();
-        if !state.is_closed {
-            state.standing = Some(Parked {
-                tools,
-                make: Box::new(make),
-                reply,
-            });
-        }
-        answer
-    }
-
-    /// The claim, if it has not gone.
-    pub(super) fn withdraw(&self) -> Option<Parked> {
-        self.0.lock().standing.take()
-    }
-
-    /// The claim, if these requests may bring it work.
-    pub(super) fn with<'r>(
-        &self,
-        mut requests: impl Iterator<Item = &'r Request>,
-    ) -> Option<Parked> {
-        let mut state = self.0.lock();
-        let tools = &state.standing.as_ref()?.tools;
-        let goes = requests.any(|request| may_bring_work(request, tools));
-        goes.then(|| state.standing.take()).flatten()
-    }
-
-    /// Nothing will be committed any more.
-    pub(super) fn close(&self) {
-        let mut state = self.0.lock();
-        state.is_closed = true;
-        state.standing = None;
-    }
-}
-
 /// May there be a task to claim after this that was not there before: one that is new, or that waits no
-/// longer, or for which a slot was freed? What happens otherwise is found by the bell.
+/// longer, or for which a slot was freed? What else may bring work rings a bell.
 fn may_bring_work(request: &Request, tools: &[ToolName]) -> bool {
     match request {
         Request::Dispatch { spec, .. } => {
@@ -106,9 +95,4 @@ fn may_bring_work(request: &Request, tools: &[ToolName]) -> bool {
         }
         _ => false,
     }
-}
-
-/// The answer of a claim that stood.
-pub(super) async fn answered(answer: &mut oneshot::Receiver<Reply>) -> Reply {
-    answer.await.unwrap_or(Err(Error::ShutDown))
 }
