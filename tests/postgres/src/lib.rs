@@ -5,6 +5,8 @@
 //! thing. It ends when it is dropped, and also when the test's process is killed: a shell waits for the
 //! end of a pipe that only the test holds, then kills it.
 //!
+//! A [`Pooler`] is a proxy before a cluster that pools connections by transaction.
+//!
 //! `initdb` takes a second, so it is run once for each target directory; every cluster begins as a copy of
 //! what it made.
 
@@ -18,17 +20,24 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 mod account;
+mod pooler;
 mod programs;
 mod server;
 
 use account::Account;
 use programs::Programs;
-use server::Server;
+use server::{Program, Server};
 
+pub use pooler::{Pooler, PoolerOptions, knows_prepared_statements};
 pub use server::Stop;
 
 /// Who connects: a superuser without a password.
 pub const USER: &str = "sidestream";
+
+const POSTGRES: Program = Program {
+    ready: "database system is ready to accept connections",
+    abrupt: "QUIT",
+};
 
 /// How a cluster is made.
 #[derive(Debug, Clone, Default)]
@@ -178,7 +187,8 @@ impl Cluster {
             args.extend(["-c".to_owned(), setting.clone()]);
         }
         let postgres = self.programs.path("postgres");
-        self.server = Some(Server::start(&self.account, &postgres, &args, folder));
+        let server = Server::start(&self.account, &postgres, &args, folder, POSTGRES);
+        self.server = Some(server);
     }
 
     /// What the server has written to its log.

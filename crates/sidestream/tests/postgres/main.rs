@@ -6,6 +6,7 @@ mod losses;
 mod naive;
 mod open;
 mod order;
+mod pooled;
 mod processes;
 mod restart;
 mod sessions;

@@ -10,9 +10,10 @@ use tokio_postgres::AsyncMessage;
 
 use super::address::Address;
 use super::connection::{Connection, Connections, quoted};
-use super::failure::{Failure, Result};
+use super::failure::{FORGETS, FORGETS_ADVICE, Failure, Result};
+use super::proxy::Sessions;
 use super::spec::Specs;
-use super::{PostgresOptions, PostgresStore, Value, check_schema, log, schema};
+use super::{PostgresOptions, PostgresStore, Value, check_schema, log, proxy, schema};
 use crate::chance::{self, SystemChance};
 use crate::clock::{Clock, SystemClock};
 use crate::error::StoreError;
@@ -83,12 +84,14 @@ async fn examine(
     direct: &Address,
     options: &PostgresOptions,
 ) -> Result<Vec<Finding>> {
-    let connections = Connections::new(address, options)?;
+    let (proxy, options) = proxy(address, options).await?;
+    let connections = Connections::new(address, &options)?;
     let connection = connections.get().await?;
     let version = schema::known(&connection, &options.schema, &address.place).await?;
     let schema = options.schema.as_str();
     let findings = vec![
         journey(&connection, version).await?,
+        proxy,
         durability(&connection).await?,
         notifications(&connection, direct).await?,
         clock(&connection).await?,
@@ -100,6 +103,29 @@ async fn examine(
     ];
     connection.give_back();
     Ok(findings)
+}
+
+/// Goes on without prepared statements where they would be forgotten.
+async fn proxy(address: &Address, options: &PostgresOptions) -> Result<(Finding, PostgresOptions)> {
+    let mut options = options.clone();
+    let seen = match proxy::sessions(&Connections::new(address, &options)?).await {
+        Ok(seen) => seen,
+        Err(Failure::Forgotten(how)) => {
+            options.prepared = false;
+            let seen = format!("the database {FORGETS} ({how})");
+            return Ok((Finding::bad("proxy", seen, FORGETS_ADVICE), options));
+        }
+        Err(other) => return Err(other),
+    };
+    let statements = match options.prepared {
+        true => "keeps prepared statements",
+        false => "is not asked to keep prepared statements",
+    };
+    let seen = match seen {
+        Sessions::Own => format!("none is seen that pools by transaction; the server {statements}"),
+        Sessions::Shared => format!("one pools connections by transaction; it {statements}"),
+    };
+    Ok((Finding::good("proxy", seen), options))
 }
 
 async fn journey(connection: &Connection, version: i64) -> Result<Finding> {

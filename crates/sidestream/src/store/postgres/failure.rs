@@ -28,13 +28,22 @@ pub(super) enum Failure {
     Committing(Box<Pending>),
     /// It broke while it was being committed, and nobody could be asked whether it was.
     OutcomeUnknown(Box<Failure>),
+    /// A statement that was prepared is not there any more, or is another's.
+    Forgotten(String),
     /// The database cannot be used at all, for a reason that has been put into words.
     Refused(StoreErrorKind, String),
 }
 
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Server(error)
+        let forgotten = [
+            SqlState::INVALID_SQL_STATEMENT_NAME,
+            SqlState::DUPLICATE_PSTATEMENT,
+        ];
+        match error.code() {
+            Some(code) if forgotten.contains(code) => Self::Forgotten(told(&error)),
+            _ => Self::Server(error),
+        }
     }
 }
 
@@ -139,6 +148,10 @@ impl Failure {
                 let message = format!("{place} did not say whether it committed: {cause}");
                 StoreError::new(kind, message).caused_by(cause)
             }
+            Self::Forgotten(how) => {
+                let message = format!("{place} {FORGETS}: {FORGETS_ADVICE} ({how})");
+                StoreError::new(kind, message)
+            }
             Self::Refused(_, message) => StoreError::new(kind, message),
         }
     }
@@ -153,12 +166,21 @@ impl Failure {
                 // A value that does not fit its column, or a column that is not what it was.
                 None => StoreErrorKind::Bug,
             },
-            Self::TimedOut(_) | Self::NoConnection(_) => StoreErrorKind::Unavailable,
+            Self::TimedOut(_) | Self::NoConnection(_) | Self::Forgotten(_) => {
+                StoreErrorKind::Unavailable
+            }
             Self::Committing(_) | Self::OutcomeUnknown(_) => StoreErrorKind::OutcomeUnknown,
             Self::Refused(kind, _) => *kind,
         }
     }
 }
+
+/// What is wrong where a prepared statement is not there any more…
+pub(super) const FORGETS: &str = "is behind a proxy that pools connections by transaction and does not know of \
+    prepared statements";
+/// …and what to do.
+pub(super) const FORGETS_ADVICE: &str = "set store.database_prepared = false, or have the proxy bring them along \
+    (PgBouncer's max_prepared_statements, since 1.21)";
 
 /// What went wrong, in the server's own words where it has any.
 pub(super) fn told(error: &tokio_postgres::Error) -> String {
