@@ -12,6 +12,7 @@ mod restart;
 mod sessions;
 mod support;
 mod time;
+mod tls;
 #[allow(
     dead_code,
     reason = "shared with the tests of another store, which use more of it"

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::fmt;
 
 use deadpool_postgres::PoolError;
+use rustls::CertificateError;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::outcome::Pending;
@@ -132,7 +133,10 @@ impl Failure {
                     StoreErrorKind::Bug => {
                         format!("a mistake in the use of {place}: {}", told(&error))
                     }
-                    _ => format!("{place} did not do it: {}", told(&error)),
+                    _ => match distrust(&error) {
+                        Some(why) => format!("no connection to {place}: {why}"),
+                        None => format!("{place} did not do it: {}", told(&error)),
+                    },
                 };
                 StoreError::new(kind, message).caused_by(error)
             }
@@ -190,6 +194,57 @@ pub(super) fn told(error: &tokio_postgres::Error) -> String {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         },
+    }
+}
+
+/// Why there is no TLS to the server, in words that name what to change.
+fn distrust(error: &tokio_postgres::Error) -> Option<String> {
+    let reason = |error: &rustls::Error| match error {
+        rustls::Error::InvalidCertificate(problem) => distrusted(problem),
+        other => format!("TLS: {other}"),
+    };
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        if let Some(error) = found.downcast_ref() {
+            return Some(reason(error));
+        }
+        // TLS reports its errors as those of the connection beneath.
+        let beneath = found.downcast_ref::<std::io::Error>();
+        if let Some(error) = beneath.and_then(|error| error.get_ref()?.downcast_ref()) {
+            return Some(reason(error));
+        }
+        cause = found.source();
+    }
+    let cause = error.source()?.to_string();
+    let refuses = cause.contains("does not support TLS");
+    refuses.then(|| "it speaks no TLS, which sslmode in its URL asks for".to_owned())
+}
+
+/// Why a certificate does not prove who the server is.
+fn distrusted(problem: &CertificateError) -> String {
+    match problem {
+        CertificateError::UnknownIssuer => {
+            "its certificate is of no authority that is trusted here; \
+            sslrootcert in its URL names a file of those that are"
+                .to_owned()
+        }
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => {
+            // Each as `DnsName("db.example.com")` or `IpAddress(127.0.0.1)`.
+            let names = presented.iter().filter_map(|name| {
+                let name = name.trim_end_matches([')', '"']);
+                name.rsplit(['(', '"']).next()
+            });
+            let names: Vec<_> = names.collect();
+            let (expected, names) = (expected.to_str(), names.join(", "));
+            format!("its certificate is not for {expected}, but for {names}")
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired".to_owned()
+        }
+        other => format!("its certificate is not accepted: {other}"),
     }
 }
 
