@@ -1,6 +1,7 @@
 //! What only the store on PostgreSQL can break: other processes, lost connections, restarts, versions.
 //! What every store promises is in `conformance.rs`.
 
+mod examine;
 mod faults;
 mod losses;
 mod naive;

@@ -19,6 +19,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::error::StoreError;
 use crate::store::Head;
 use crate::store::finding::{Finding, bytes_in_words};
+use crate::store::waiting::{self, WAITED_MS_MIN, Waiting};
 
 /// So long a notification may take.
 const NOTIFIED_WITHIN: Duration = Duration::from_secs(3);
@@ -100,6 +101,7 @@ async fn examine(
         indexes(&connection, schema).await?,
         bloat(&connection, schema).await?,
         age(&connection).await?,
+        tools(&connection).await?,
     ];
     connection.give_back();
     Ok(findings)
@@ -357,6 +359,36 @@ async fn age(connection: &Connection) -> Result<Finding> {
             "at two thousand million PostgreSQL stops: VACUUM FREEZE, and find what keeps autovacuum from it",
         ),
     })
+}
+
+/// Tools whose tasks wait while none of them runs. Each part of the line has an index of its own.
+async fn tools(connection: &Connection) -> Result<Finding> {
+    let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    let rows = connection.query(now, &[]).await?;
+    let now: i64 = one(&rows)?.try_get(0)?;
+    let sql = "SELECT c.value, w.tasks, w.since FROM @counters c
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS tasks, min(due_at_ms) AS since FROM (
+                SELECT due_at_ms FROM @tasks WHERE tool_name = c.value AND queue = 'ready'
+                UNION ALL
+                SELECT due_at_ms FROM @tasks
+                WHERE tool_name = c.value AND queue = 'delayed' AND due_at_ms <= $1
+            ) AS line
+        ) AS w
+        WHERE c.scope = 'tool' AND c.namespace = '' AND NOT c.is_external
+            AND c.pending > 0 AND c.running = 0 AND w.since <= $2
+        ORDER BY w.since, c.value";
+    let times = [now.into(), now.saturating_sub(WAITED_MS_MIN).into()];
+    let rows = connection.query(sql, &times).await?;
+    let waiting = rows.iter().map(|row| {
+        Ok(Waiting {
+            tool: row.try_get(0)?,
+            tasks: row.try_get::<_, i64>(1)?.cast_unsigned(),
+            since: Timestamp::from_ms(row.try_get(2)?),
+        })
+    });
+    let waiting: Vec<Waiting> = waiting.collect::<Result<_>>()?;
+    Ok(waiting::finding(&waiting, Timestamp::from_ms(now)))
 }
 
 fn one(rows: &[tokio_postgres::Row]) -> Result<&tokio_postgres::Row> {
