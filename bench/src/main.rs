@@ -1,7 +1,8 @@
 //! Sidestream's benchmarks. Each figure stands beside its physical limit, measured in the same run,
 //! because a speed alone says nothing about anybody else's machine.
 //!
-//! `cargo run --release -p sidestream-bench` prints the tables; `--json FILE` keeps them.
+//! `cargo run --release -p sidestream-bench` prints the tables; `--json FILE` keeps them. PostgreSQL is
+//! measured on a server of its own, from Debian's package `postgresql`.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -11,6 +12,7 @@
 mod bare;
 mod latency;
 mod machine;
+mod place;
 mod tasks;
 
 use std::path::PathBuf;
@@ -27,7 +29,16 @@ struct Options {
     /// Only a tenth of the work: to see that everything runs.
     #[arg(long)]
     quick: bool,
-    /// Where the databases are put: the disk that is measured.
+    /// Which stores.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "memory,sqlite,postgres"
+    )]
+    stores: Vec<place::Kind>,
+    /// Where SQLite's databases are put: the disk that is measured. PostgreSQL's are in the temporary
+    /// folder.
     #[arg(long)]
     dir: Option<PathBuf>,
     /// Keeps the results as JSON.
@@ -53,8 +64,8 @@ async fn main() -> anyhow::Result<()> {
     let divide = if options.quick { 10 } else { 1 };
     let machine = machine::Machine::read();
     println!("{machine}\n");
-    let tasks = tasks::measure(dir.path(), options.runs, divide).await?;
-    let latency = latency::measure(dir.path(), options.runs, divide).await?;
+    let tasks = tasks::measure(dir.path(), &options.stores, options.runs, divide).await?;
+    let latency = latency::measure(dir.path(), &options.stores, options.runs, divide).await?;
     if let Some(path) = options.json {
         let report = Report {
             machine,

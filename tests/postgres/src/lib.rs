@@ -124,7 +124,12 @@ impl Cluster {
         let account = Account::choose();
         let directory = TempDir::new().expect("a temporary directory");
         account.own(directory.path());
-        copy_template(&programs, &account, &directory.path().join("data"));
+        copy_template(
+            &programs,
+            &account,
+            &options,
+            &directory.path().join("data"),
+        );
         let Options {
             fsync,
             mut settings,
@@ -265,8 +270,8 @@ fn free_port() -> u16 {
 }
 
 /// Makes a data directory as `initdb` does, only faster.
-fn copy_template(programs: &Programs, account: &Account, data: &Path) {
-    let template = template(programs, account);
+fn copy_template(programs: &Programs, account: &Account, options: &Options, data: &Path) {
+    let template = template(programs, account, options);
     let copied = Command::new("cp")
         .arg("-a")
         .arg(&template)
@@ -276,36 +281,39 @@ fn copy_template(programs: &Programs, account: &Account, data: &Path) {
 }
 
 /// A fresh data directory, kept beside the tests' programs.
-fn template(programs: &Programs, account: &Account) -> PathBuf {
+fn template(programs: &Programs, account: &Account, options: &Options) -> PathBuf {
     let program = std::env::current_exe().expect("this program has a path");
     let beside = program.parent().expect("it is in a folder");
-    let name = format!("postgres-{}-{}", programs.version(), account.name());
+    let kind = if options.fsync { "whole" } else { "small" };
+    let name = format!("postgres-{}-{}-{kind}", programs.version(), account.name());
     let template = beside.join(&name);
     let lock = File::create(beside.join(format!("{name}.lock"))).expect("the folder is writable");
     lock.lock().expect("a file can be locked");
     if !template.exists() {
         let making = beside.join(format!("{name}.making"));
         let _ = fs::remove_dir_all(&making);
-        initialize(programs, account, &making);
+        initialize(programs, account, options, &making);
         fs::rename(&making, &template).expect("it can be renamed");
     }
     template
 }
 
 /// Runs `initdb` where its account may write, then moves the outcome to where the tests are.
-fn initialize(programs: &Programs, account: &Account, into: &Path) {
+fn initialize(programs: &Programs, account: &Account, options: &Options, into: &Path) {
     let scratch = TempDir::new().expect("a temporary directory");
     account.own(scratch.path());
     let data = scratch.path().join("data");
     let mut command = account.command(&programs.path("initdb"));
     command
         .args(["--auth=trust", "--encoding=UTF8", "--no-sync"])
-        // The smallest, since they are copied.
-        .arg("--wal-segsize=1")
         .arg(format!("--username={USER}"))
         .arg("-D")
         .arg(&data)
         .env("LC_ALL", "C.UTF-8");
+    if !options.fsync {
+        // The smallest, since they are copied. Whoever measures wants them as they are for everybody.
+        command.arg("--wal-segsize=1");
+    }
     if programs.version() >= 15 {
         // Nothing may rest on the order of the database's own collation: so it is not that of the bytes.
         command.args(["--locale-provider=icu", "--icu-locale=en"]);
