@@ -9,6 +9,7 @@
     reason = "a program that prints tables"
 )]
 
+mod across;
 mod bare;
 mod latency;
 mod machine;
@@ -48,7 +49,7 @@ struct Options {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "tasks,latency"
+        default_value = "tasks,latency,across"
     )]
     figures: Vec<Figure>,
     /// Where SQLite's databases are put: the disk that is measured. PostgreSQL's are in the temporary
@@ -67,6 +68,8 @@ enum Figure {
     Tasks,
     /// From a handler's output to a reader.
     Latency,
+    /// From one server to another, on PostgreSQL.
+    Across,
 }
 
 /// Everything that a run found.
@@ -75,6 +78,7 @@ struct Report {
     machine: machine::Machine,
     tasks: Vec<tasks::Row>,
     latency: Vec<latency::Row>,
+    across: Vec<across::Row>,
 }
 
 #[tokio::main]
@@ -87,18 +91,23 @@ async fn main() -> anyhow::Result<()> {
     let divide = if options.quick { 10 } else { 1 };
     let machine = machine::Machine::read();
     println!("{machine}\n");
-    let (mut tasks, mut latency) = (Vec::new(), Vec::new());
-    if options.figures.contains(&Figure::Tasks) {
+    let (mut tasks, mut latency, mut across) = (Vec::new(), Vec::new(), Vec::new());
+    let is_wanted = |figure| options.figures.contains(&figure);
+    if is_wanted(Figure::Tasks) {
         tasks = tasks::measure(dir.path(), &options, divide).await?;
     }
-    if options.figures.contains(&Figure::Latency) {
+    if is_wanted(Figure::Latency) {
         latency = latency::measure(dir.path(), &options.stores, options.runs, divide).await?;
+    }
+    if is_wanted(Figure::Across) && options.stores.contains(&place::Kind::Postgres) {
+        across = across::measure(dir.path(), options.runs, divide).await?;
     }
     if let Some(path) = options.json {
         let report = Report {
             machine,
             tasks,
             latency,
+            across,
         };
         std::fs::write(&path, serde_json::to_vec_pretty(&report)?)?;
         eprintln!("kept in {}", path.display());

@@ -65,5 +65,6 @@ pub(crate) fn cluster() -> Cluster {
     Cluster::start_with(Options {
         fsync: true,
         settings: settings.map(Into::into).into(),
+        ..Options::default()
     })
 }
