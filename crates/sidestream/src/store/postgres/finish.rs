@@ -100,10 +100,10 @@ impl Transaction<'_> {
         }
         let append_at = writes.len();
         if is_appending {
-            writes.push((&APPEND, self.append_values(channel)));
+            writes.push((APPEND.as_str().into(), self.append_values(channel)));
         }
         if !self.empty_counters.is_empty() {
-            writes.push((counters::REMOVE_EMPTY, self.empty_counters.clone()));
+            writes.push((counters::REMOVE_EMPTY.into(), self.empty_counters.clone()));
         }
         let xid = match &self.xid {
             Some(xid) => xid.clone(),

@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use sidestream_core::{
@@ -21,7 +21,7 @@ use super::cells::Cells;
 use super::connection::Connection;
 use super::failure::Result;
 use super::spec::{Specs, hash, spec_of};
-use super::value::{Column, Kind, arrays, names, unnest};
+use super::value::{Column, Kind, Rows, arrays};
 use crate::store::stored::{Queue, Stored, reported};
 
 /// Of the hash of a namespace, and of an agent in it, so many bytes make a lane's name.
@@ -91,32 +91,46 @@ pub(super) const SELECTED: &str = "t.key, t.status, t.attempt, t.reported, t.ret
     t.worker_id, t.lease_until_ms, t.is_untold, t.error, t.suspend_payload, t.resume_data, t.result, \
     t.record";
 
-static INSERT: LazyLock<String> = LazyLock::new(|| {
-    let all = [&KEY[..], &FIRST, &FIXED, &CHANGING, &PAYLOADS].concat();
-    let all: [Column; 33] = all.try_into().expect("1, 1, 7, 19 and 5");
-    let (columns, rows) = (names(&all, ""), unnest(&all, 1));
-    format!("INSERT INTO @tasks ({columns}) SELECT {columns} FROM {rows}")
-});
-
-static UPDATE: LazyLock<String> = LazyLock::new(|| {
-    let all = [&KEY[..], &CHANGING, &PAYLOADS, &DIFFERING].concat();
-    let all: [Column; 26] = all.try_into().expect("1, 19, 5 and 1");
-    let changing = CHANGING
-        .iter()
-        .map(|(name, _)| format!("{name} = i.{name}"));
-    let payloads = PAYLOADS.iter().enumerate().map(|(n, (name, _))| {
-        let bit = 1 << n;
-        format!("{name} = CASE WHEN i.differing & {bit} <> 0 THEN i.{name} ELSE t.{name} END")
-    });
-    let set = changing.chain(payloads).collect::<Vec<_>>().join(", ");
-    let rows = unnest(&all, 1);
-    format!("UPDATE @tasks AS t SET {set} FROM {rows} {BY_KEY} WHERE t.ctid = at.ctid")
-});
+/// The columns that are often alike in all rows of a batch: see [`Rows`]. What was dispatched; how it stands
+/// after what happened to all at the same time; when it began; and what it carries.
+const ALIKE: [&[&str]; 6] = [
+    &[
+        "namespace",
+        "tool_name",
+        "agent_id",
+        "thread",
+        "is_external",
+        "lane",
+        "priority",
+    ],
+    &[
+        "status",
+        "attempt",
+        "reported",
+        "retry_count",
+        "is_resuming",
+        "event_at_ms",
+        "since_ms",
+        "run_at_ms",
+        "suspended_at_ms",
+        "completed_at_ms",
+        "queue",
+        "due_at_ms",
+        "worker_id",
+        "lease_until_ms",
+        "deadline_ms",
+        "is_untold",
+    ],
+    &["created_at_ms", "started_at_ms"],
+    &["error", "suspend_payload", "resume_data", "record"],
+    &["result"],
+    &["differing"],
+];
 
 /// The statement that inserts new tasks, each with its first event, and its values.
 pub(super) fn insert<'t>(
     tasks: impl Iterator<Item = (Seq, &'t Stored)> + Clone,
-) -> (&'static str, Vec<Value<'t>>) {
+) -> (String, Vec<Value<'t>>) {
     let first = tasks
         .clone()
         .map(|(first, _)| [first.0.cast_signed().into()]);
@@ -127,13 +141,20 @@ pub(super) fn insert<'t>(
     values.extend(arrays(&FIXED, tasks.clone().map(fixed)));
     values.extend(arrays(&CHANGING, tasks.clone().map(changing)));
     values.extend(arrays(&PAYLOADS, tasks.map(payloads)));
-    (&INSERT, values)
+    let columns = [&KEY[..], &FIRST, &FIXED, &CHANGING, &PAYLOADS].concat();
+    let rows = Rows::new(&columns, values, &ALIKE);
+    let (names, cells) = rows.names_and_cells();
+    let sql = format!(
+        "INSERT INTO @tasks ({names}) SELECT {cells} FROM {}",
+        rows.from
+    );
+    (sql, rows.values)
 }
 
 /// The statement that changes tasks, each from how it was to how it is, and its values.
 pub(super) fn update<'t>(
     changes: impl Iterator<Item = (&'t Stored, &'t Stored)> + Clone,
-) -> (&'static str, Vec<Value<'t>>) {
+) -> (String, Vec<Value<'t>>) {
     let after = changes.clone().map(|(_, after)| after);
     let mut values = arrays(&KEY, after.clone().map(|stored| [stored.key.into()]));
     values.extend(arrays(&CHANGING, after.map(changing)));
@@ -141,7 +162,20 @@ pub(super) fn update<'t>(
     let (masks, payloads): (Vec<i64>, Vec<_>) = differences.unzip();
     values.extend(arrays(&PAYLOADS, payloads));
     values.push(Value::integers(masks));
-    (&UPDATE, values)
+    let columns = [&KEY[..], &CHANGING, &PAYLOADS, &DIFFERING].concat();
+    let rows = Rows::new(&columns, values, &ALIKE);
+    let changing = CHANGING
+        .iter()
+        .map(|(name, _)| format!("{name} = {}", rows.cell(name)));
+    let differing = rows.cell("differing");
+    let payloads = PAYLOADS.iter().enumerate().map(|(n, (name, _))| {
+        let (bit, cell) = (1 << n, rows.cell(name));
+        format!("{name} = CASE WHEN {differing} & {bit} <> 0 THEN {cell} ELSE t.{name} END")
+    });
+    let set = changing.chain(payloads).collect::<Vec<_>>().join(", ");
+    let from = &rows.from;
+    let sql = format!("UPDATE @tasks AS t SET {set} FROM {from} {BY_KEY} WHERE t.ctid = at.ctid");
+    (sql, rows.values)
 }
 
 /// Which payloads differ, and to what.

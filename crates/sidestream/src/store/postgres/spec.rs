@@ -17,7 +17,7 @@ use super::Value;
 use super::cells::Cells;
 use super::connection::Connection;
 use super::failure::{Failure, Result};
-use super::value::{Column, Kind, arrays, names, unnest};
+use super::value::{Column, Kind, Rows, arrays, names};
 use crate::store::recent::Recent;
 
 /// What a spec takes beside its arguments and metadata, in bytes: roughly.
@@ -150,22 +150,38 @@ static SELECT: LazyLock<String> = LazyLock::new(|| {
     format!("SELECT {columns} FROM @specs WHERE key = ANY ($1)")
 });
 
-/// Inserted in the order of what they are recognised by, so that two batches that dispatch the same
-/// tasks wait for each other in one order.
-static INSERT: LazyLock<String> = LazyLock::new(|| {
-    let all = [&COLUMNS[..], &INDEXED[..]].concat();
-    let all: [Column; 23] = all.try_into().expect("20 and 3");
-    let (columns, rows) = (names(&all, ""), unnest(&all, 1));
-    format!(
-        "INSERT INTO @specs ({columns}) SELECT {columns} FROM {rows}
-        ORDER BY i.repetition IS NULL, i.repetition, i.name"
-    )
-});
+/// The columns that are often alike in all rows of a batch: see [`Rows`]. What is called, and how; what few
+/// have; and when.
+const ALIKE: [&[&str]; 4] = [
+    &[
+        "namespace",
+        "tool_name",
+        "agent_id",
+        "timeout_ms",
+        "max_retries",
+        "retry_delay_ms",
+        "retry_delay_max_ms",
+        "priority",
+    ],
+    &["tool_call_id", "run_id", "thread_id", "resource_id"],
+    &[
+        "run_at_ms",
+        "description",
+        "subagent_type",
+        "idempotency_key",
+        "metadata",
+        "repetition",
+    ],
+    &["created_at_ms"],
+];
 
 /// The statement that inserts the specs of new tasks, and its values.
+///
+/// They are inserted in the order of what they are recognised by, so that two batches that dispatch the same
+/// tasks wait for each other in one order.
 pub(super) fn insert<'t>(
     tasks: impl Iterator<Item = (i64, &'t Task)> + Clone,
-) -> (&'static str, Vec<Value<'t>>) {
+) -> (String, Vec<Value<'t>>) {
     let mut values = arrays(
         &COLUMNS,
         tasks.clone().map(|(key, task)| row(key, &task.spec)),
@@ -179,7 +195,15 @@ pub(super) fn insert<'t>(
         ]
     });
     values.extend(arrays(&INDEXED, indexed));
-    (&INSERT, values)
+    let columns = [&COLUMNS[..], &INDEXED].concat();
+    let rows = Rows::new(&columns, values, &ALIKE);
+    let (names, cells) = rows.names_and_cells();
+    let (from, repetition) = (&rows.from, rows.cell("repetition"));
+    let sql = format!(
+        "INSERT INTO @specs ({names}) SELECT {cells} FROM {from}
+        ORDER BY {repetition} IS NULL, {repetition}, i.name"
+    );
+    (sql, rows.values)
 }
 
 fn row(key: i64, spec: &Spec) -> [Value<'_>; COLUMNS.len()] {

@@ -18,6 +18,7 @@
 //! head's lock; until then they are counted on from the head as it was read, and put right by `finish` if
 //! others have committed meanwhile.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -198,7 +199,7 @@ impl Tasks {
 }
 
 /// A statement that writes, and its values.
-pub(super) type Write<'t> = (&'static str, Vec<Value<'t>>);
+pub(super) type Write<'t> = (Cow<'static, str>, Vec<Value<'t>>);
 
 impl Transaction<'_> {
     /// Decides, applies and saves: the only way to change a task.
@@ -310,30 +311,33 @@ impl Transaction<'_> {
         let Tasks { known, removed, .. } = &self.tasks;
         if !removed.is_empty() {
             let keys = Value::integers(removed.iter().map(|(key, _)| *key));
-            writes.push((DELETE_TASKS, vec![keys]));
+            writes.push((DELETE_TASKS.into(), vec![keys]));
             let (gone, left): (Vec<_>, Vec<_>) =
                 removed.iter().partition(|(_, last)| *last <= self.floor);
             if !gone.is_empty() {
                 let keys = Value::integers(gone.iter().map(|(key, _)| *key));
-                writes.push((DELETE_SPECS, vec![keys]));
+                writes.push((DELETE_SPECS.into(), vec![keys]));
             }
             if !left.is_empty() {
                 let keys = Value::integers(left.iter().map(|(key, _)| *key));
                 let last = Value::integers(left.iter().map(|(_, seq)| seq.0.cast_signed()));
-                writes.push((LEAVE_SPECS, vec![keys, last]));
+                writes.push((LEAVE_SPECS.into(), vec![keys, last]));
             }
         }
         let new = known.values().filter(|known| known.saved.is_none());
         if new.clone().next().is_some() {
             let specs = new.clone().map(|known| (known.now.key, &known.now.task));
-            writes.push(spec::insert(specs));
+            let (sql, values) = spec::insert(specs);
+            writes.push((sql.into(), values));
             let first = |known: &Known| known.first.unwrap_or(known.now.task.seq);
-            writes.push(row::insert(new.map(|known| (first(known), &*known.now))));
+            let (sql, values) = row::insert(new.map(|known| (first(known), &*known.now)));
+            writes.push((sql.into(), values));
         }
         let changed = known.values().filter(|known| !known.is_saved());
         let changed = changed.filter_map(|known| Some((&**known.saved.as_ref()?, &*known.now)));
         if changed.clone().next().is_some() {
-            writes.push(row::update(changed));
+            let (sql, values) = row::update(changed);
+            writes.push((sql.into(), values));
         }
         writes
     }

@@ -29,6 +29,18 @@ pub(super) enum Kind {
     Boolean,
 }
 
+impl Kind {
+    /// As SQL has it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Integer => "bigint",
+            Self::Text => "text",
+            Self::Bytes => "bytea",
+            Self::Boolean => "boolean",
+        }
+    }
+}
+
 /// A column's name and type.
 pub(super) type Column = (&'static str, Kind);
 
@@ -58,6 +70,40 @@ impl<'v> Value<'v> {
             Self::ByteStrings(_) => Type::BYTEA_ARRAY,
             Self::Booleans(_) => Type::BOOL_ARRAY,
         }
+    }
+
+    fn is_array(&self) -> bool {
+        matches!(
+            self,
+            Self::Integers(_) | Self::Texts(_) | Self::ByteStrings(_) | Self::Booleans(_)
+        )
+    }
+
+    /// Is it an array of one value, however often?
+    fn is_one(&self) -> bool {
+        fn is_one<T: PartialEq>(values: &[T]) -> bool {
+            let same = |pair: &[T]| matches!(pair, [one, other] if one == other);
+            !values.is_empty() && values.windows(2).all(same)
+        }
+        match self {
+            Self::Integers(values) => is_one(values),
+            Self::Texts(values) => is_one(values),
+            Self::ByteStrings(values) => is_one(values),
+            Self::Booleans(values) => is_one(values),
+            _ => false,
+        }
+    }
+
+    /// Makes of such an array its value.
+    fn be_one(&mut self) {
+        let one = match self {
+            Self::Integers(values) => values.pop().map(Self::Integer),
+            Self::Texts(values) => values.pop().map(Self::Text),
+            Self::ByteStrings(values) => values.pop().map(Self::Bytes),
+            Self::Booleans(values) => values.pop().map(Self::Boolean),
+            _ => None,
+        };
+        *self = one.expect("it has a value");
     }
 
     pub(super) fn as_sql(&self) -> &(dyn ToSql + Sync) {
@@ -163,17 +209,75 @@ pub(super) fn arrays<'v, const N: usize>(
     arrays
 }
 
+/// Rows to be written by one statement: an array for each column; or, where every row has the same, one
+/// value for all, which costs the server a tenth.
+///
+/// Which columns may be one value is said in groups, and those of a group are so together: else there would
+/// be as many statements to prepare as there are ways to choose among the columns.
+#[derive(Debug)]
+pub(super) struct Rows<'v> {
+    /// What stands for each column in the statement: `i.key`, or `$7::text`.
+    cells: Vec<(&'static str, String)>,
+    /// `unnest(…) AS i(…)`.
+    pub(super) from: String,
+    pub(super) values: Vec<Value<'v>>,
+}
+
+impl<'v> Rows<'v> {
+    /// Of columns and their arrays, as [`arrays`] makes them.
+    pub(super) fn new(columns: &[Column], arrays: Vec<Value<'v>>, alike: &[&[&str]]) -> Self {
+        let mut arrays = arrays;
+        for group in alike {
+            let members = columns.iter().zip(&mut arrays);
+            let members = members.filter(|((name, _), _)| group.contains(name));
+            let mut members: Vec<_> = members.map(|(_, array)| array).collect();
+            if members.iter().all(|array| array.is_one()) {
+                for array in &mut members {
+                    array.be_one();
+                }
+            }
+        }
+        let (mut cells, mut unnested, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for (n, ((name, kind), value)) in columns.iter().zip(&arrays).enumerate() {
+            let parameter = format!("${}::{}", n + 1, kind.name());
+            if value.is_array() {
+                unnested.push(format!("{parameter}[]"));
+                names.push(*name);
+                cells.push((*name, format!("i.{name}")));
+            } else {
+                cells.push((*name, parameter));
+            }
+        }
+        let from = format!("unnest({}) AS i({})", unnested.join(", "), names.join(", "));
+        Self {
+            cells,
+            from,
+            values: arrays,
+        }
+    }
+
+    /// What stands for a column.
+    ///
+    /// # Panics
+    /// When there is no such column.
+    pub(super) fn cell(&self, name: &str) -> &str {
+        let cell = self.cells.iter().find(|(column, _)| *column == name);
+        let (_, cell) = cell.expect("it is one of the columns");
+        cell
+    }
+
+    /// The names of the columns, and what stands for them, in the same order.
+    pub(super) fn names_and_cells(&self) -> (String, String) {
+        let names: Vec<&str> = self.cells.iter().map(|(name, _)| *name).collect();
+        let cells: Vec<&str> = self.cells.iter().map(|(_, cell)| cell.as_str()).collect();
+        (names.join(", "), cells.join(", "))
+    }
+}
+
 /// `unnest($1::bigint[], …) AS i(key, …)`, the parameters counted from `first`.
 pub(super) fn unnest<const N: usize>(columns: &[Column; N], first: usize) -> String {
-    let arrays = columns.iter().enumerate().map(|(n, (_, kind))| {
-        let kind = match kind {
-            Kind::Integer => "bigint",
-            Kind::Text => "text",
-            Kind::Bytes => "bytea",
-            Kind::Boolean => "boolean",
-        };
-        format!("${}::{kind}[]", first + n)
-    });
+    let arrays = columns.iter().enumerate();
+    let arrays = arrays.map(|(n, (_, kind))| format!("${}::{}[]", first + n, kind.name()));
     let arrays = arrays.collect::<Vec<_>>().join(", ");
     format!("unnest({arrays}) AS i({})", names(columns, ""))
 }
