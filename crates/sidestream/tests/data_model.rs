@@ -49,8 +49,10 @@ Everything is in one schema, `sidestream` unless another is chosen. What differs
 Migrations are rows of `migrations`: `version`, `checksum`, and `compatible_from`, the oldest version of
 Sidestream's schema whose servers can go on working with the database. A server accepts a database that
 is newer than itself if `compatible_from` of its last migration is not newer: so servers of two versions
-can run while one replaces the other. A migration that takes something away, or changes what it means,
-raises `compatible_from`; then old servers refuse the database, and nothing is touched.
+can run while one replaces the other. A migration that takes something away, changes what it means, or lets
+servers write what older ones cannot read, raises `compatible_from`. Then old servers refuse the database
+when they start, and nothing is touched; and it renames the table `head`, so that those that run can write
+nothing any more.
 
 ";
 

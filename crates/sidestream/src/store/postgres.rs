@@ -27,7 +27,7 @@ use super::{
     SnapshotQuery, Store,
 };
 use crate::clock::Clock;
-use crate::error::StoreErrorKind;
+use crate::error::{StoreError, StoreErrorKind};
 
 mod address;
 mod bell;
@@ -133,6 +133,7 @@ pub struct PostgresStore {
     time: Time,
     bell: Bell,
     place: Place,
+    schema: String,
     /// On which channel commits are notified.
     channel: String,
     /// The name of the lock that those who count take.
@@ -162,7 +163,8 @@ macro_rules! read {
             };
             match read.await {
                 Err(failure) if failure.is_loss() && losses < LOSSES_MAX => losses += 1,
-                found => break found.map_err(|failure: Failure| failure.at(&$store.place)),
+                Ok(found) => break Ok(found),
+                Err(failure) => break Err($store.told(failure).await),
             }
         }
     }};
@@ -230,10 +232,25 @@ impl PostgresStore {
             time: Time::starting_after(options.clock, head.shown_ms, head.last_at),
             bell,
             place: address.place,
+            schema: options.schema,
             channel,
             turn: i64::from_be_bytes(turn),
             _listening: listening,
         })
+    }
+
+    /// The failure, for those outside: also when a newer server has changed the database under this one.
+    async fn told(&self, failure: Failure) -> StoreError {
+        if failure.is_missing()
+            && let Ok(connection) = self.connections.get_spare().await
+        {
+            let known = schema::known(&connection, &self.schema, &self.place).await;
+            if let Err(newer @ Failure::Refused(..)) = known {
+                return newer.at(&self.place);
+            }
+            connection.give_back();
+        }
+        failure.at(&self.place)
     }
 
     /// Carries out a batch once.
@@ -303,7 +320,7 @@ impl Store for PostgresStore {
             } else if failure.is_loss() && losses < LOSSES_MAX {
                 losses += 1;
             } else {
-                return Err(failure.at(&self.place));
+                return Err(self.told(failure).await);
             }
             tracing::debug!(?failure, "a batch is carried out again");
             tokio::time::sleep(wait).await;

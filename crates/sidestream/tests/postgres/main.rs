@@ -14,6 +14,7 @@ mod sessions;
 mod support;
 mod time;
 mod tls;
+mod versions;
 #[allow(
     dead_code,
     reason = "shared with the tests of another store, which use more of it"

@@ -14,15 +14,6 @@ async fn refused(url: &str) -> StoreError {
     opened.expect_err("it is refused")
 }
 
-/// What the schema holds.
-fn contents(cluster: &Cluster, database: &str) -> String {
-    cluster.sql(
-        database,
-        "SELECT version, compatible_from, checksum FROM sidestream.migrations ORDER BY version;
-         SELECT * FROM sidestream.head; SELECT count(*) FROM pg_class",
-    )
-}
-
 /// Servers that start together make the schema once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_can_be_the_first() {
@@ -40,29 +31,6 @@ async fn many_can_be_the_first() {
     }
     epochs.dedup();
     assert_eq!(epochs.len(), 1, "it is one log");
-}
-
-/// A server goes on working on a database that a newer one has migrated, if that one says that it can.
-#[tokio::test]
-async fn a_newer_schema_is_accepted_if_it_is_compatible() {
-    let cluster = Cluster::start();
-    let database = cluster.database();
-    let url = cluster.url(&database);
-    dispatch_some(&open(&url).await, ["t".to_owned()]).await;
-    let newer = |version: i64, compatible_from: i64| {
-        let sql = format!(
-            "INSERT INTO sidestream.migrations VALUES ({version}, {compatible_from}, 'sum', 0)"
-        );
-        cluster.sql(&database, &sql)
-    };
-    newer(2, 1);
-    assert_eq!(audit(&open(&url).await).await.len(), 1);
-    newer(3, 3);
-    let before = contents(&cluster, &database);
-    let error = refused(&url).await;
-    assert_eq!(error.kind(), StoreErrorKind::NewerVersion, "{error}");
-    assert!(error.to_string().contains("version 3"), "{error}");
-    assert_eq!(contents(&cluster, &database), before);
 }
 
 #[tokio::test]

@@ -100,6 +100,12 @@ impl Failure {
         self.said().is_some_and(|said| codes.contains(said.code()))
     }
 
+    /// Is a table or a column not there? Then a newer version may have taken it away.
+    pub(super) fn is_missing(&self) -> bool {
+        let codes = [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN];
+        self.said().is_some_and(|said| codes.contains(said.code()))
+    }
+
     /// Is the connection gone, or about to go? Then what it was doing is undone, unless it was
     /// committing.
     pub(super) fn is_loss(&self) -> bool {

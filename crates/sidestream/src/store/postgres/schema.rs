@@ -4,8 +4,13 @@
 //! Servers of two versions may use one database, while one replaces the other. So a migration says from
 //! which version on a server can work with what it leaves: a server accepts a database that is newer than
 //! itself as long as it is *compatible from* the server's own version or an earlier one. A migration that
-//! adds a column that may be null, or an index, is compatible with what was before; one that changes what a
-//! column means is not, and old servers refuse the database from then on.
+//! adds a table, an index, or a column that may be null or has a default, is compatible with what was before.
+//! One that takes something away or changes what it means is not; nor is one after which servers write what
+//! older ones cannot read, such as a new kind of event.
+//!
+//! Old servers refuse an incompatible database when they start. Those that run at that moment are kept from
+//! it by the migration itself: it renames the table `head`, without which nothing can be written, and no
+//! stream read. They then say why.
 
 use sha2::{Digest, Sha256};
 
@@ -35,6 +40,11 @@ pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
 /// The oldest server that has all that is used here.
 const SERVER_VERSION_MIN: i64 = 14;
+
+/// A migration that older servers cannot work with gives this table another name, `head_2` if it is the
+/// second, by which the code knows it from then on.
+#[cfg(test)]
+const FENCE: &str = "ALTER TABLE head";
 
 /// Only one process migrates at a time: the others wait, then find nothing to do.
 const TURN: i64 = 0x5364_5374_0000_0001;
@@ -203,4 +213,21 @@ async fn migrate(connection: &Connection, schema: &str, place: &Place) -> Result
 fn sum(sql: &str) -> String {
     let digest = Sha256::digest(sql.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_work_with_a_migration_is_kept_from_it() {
+        let mut before = 1;
+        for (migration, version) in MIGRATIONS.iter().zip(1_i64..) {
+            let from = migration.compatible_from;
+            assert!(before <= from && from <= version, "migration {version}");
+            let is_fenced = migration.sql.contains(FENCE);
+            assert_eq!(from > before, is_fenced, "migration {version}");
+            before = from;
+        }
+    }
 }
