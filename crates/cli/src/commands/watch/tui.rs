@@ -17,7 +17,7 @@ use crossterm::event::{Event, EventStream, KeyEventKind};
 use futures::{FutureExt, StreamExt};
 use sidestream::clock::{Clock, SystemClock};
 use sidestream::core::wire::TaskRecord;
-use sidestream::{Filter, Json, TaskId};
+use sidestream::{Filter, Json, Status, TaskId};
 use sidestream_client::ChunkType;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until, timeout};
@@ -51,7 +51,7 @@ mod tests;
 use feed::{Feed, News, Source, latest_ended};
 use keys::Action;
 use list::Which;
-use page::TaskPage;
+use page::{Pane, TaskPage};
 use screen::Screen;
 use state::{Act, Link, State, word};
 use view::Paint;
@@ -378,7 +378,12 @@ impl Watcher<'_> {
     async fn open(&mut self, id: TaskId) -> Result<(), Failure> {
         self.look_where_it_is();
         self.story = Some(self.source.story(self.common, &id).await?);
-        self.state.page = Some(TaskPage::new(id));
+        let mut page = TaskPage::new(id);
+        if self.state.status_of(&page.id) == Some(Status::Suspended) {
+            // What it asks is there.
+            page.pane = Pane::Data;
+        }
+        self.state.page = Some(page);
         self.is_record_wanted = true;
         Ok(())
     }

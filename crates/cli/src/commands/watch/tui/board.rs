@@ -38,6 +38,8 @@ pub(super) struct Row {
     pub(super) since: Timestamp,
     /// What it said last: of its output, what it waits for, or why it failed.
     pub(super) last: Box<str>,
+    /// How many had come before it: of those that stand so since one moment, it tells the order.
+    pub(super) number: u64,
     /// The last event that is known of it; 0 where only a snapshot showed it.
     seq: u64,
 }
@@ -60,6 +62,8 @@ struct Tasks {
     counts: [usize; Status::ALL.len()],
     /// How many rows have ended.
     ended: usize,
+    /// How many rows there have been.
+    numbered: u64,
     /// A task was left out: there are too many.
     is_full: bool,
 }
@@ -158,14 +162,19 @@ impl Tasks {
         let (status, count) = (row.status, self.rows.len());
         match self.rows.entry(row.id.clone()) {
             Entry::Occupied(mut known) => {
-                known.insert(row);
+                let number = known.get().number;
+                known.insert(Row { number, ..row });
             }
             Entry::Vacant(_) if count >= ROWS_MAX && !status.is_terminal() => {
                 self.is_full = true;
                 return;
             }
             Entry::Vacant(vacant) => {
-                vacant.insert(row);
+                self.numbered += 1;
+                vacant.insert(Row {
+                    number: self.numbered,
+                    ..row
+                });
             }
         }
         if former == Some(status) {
@@ -208,6 +217,7 @@ impl Row {
             started_at: None,
             since: now,
             last: Box::default(),
+            number: 0,
             seq: 0,
         }
     }
@@ -224,6 +234,7 @@ impl Row {
             started_at: record.started_at,
             since: record.completed_at.unwrap_or(record.updated_at),
             last: last_line(&show::outcome(record)),
+            number: 0,
             seq: record.seq.0,
         }
     }

@@ -68,7 +68,7 @@ pub(super) fn press(state: &mut State, key: KeyEvent) -> Option<Action> {
     if let Some(prompt) = state.prompt.take() {
         return answer(state, prompt, key);
     }
-    if is_control {
+    if is_control || key.modifiers.contains(KeyModifiers::ALT) {
         return None;
     }
     match key.code {
@@ -291,5 +291,25 @@ fn waits_for(state: &State, id: &TaskId) -> String {
     match question == payload.as_str() {
         true => pretty(payload.as_str()).join("\n"),
         false => format!("{words}\n{}", pretty(payload.as_str()).join("\n")),
+    }
+}
+
+/// `UPDATE_DOCS=1` rewrites the table in `docs/guide/cli.md`.
+#[test]
+fn the_guide_has_the_keys_as_they_are() {
+    const HEADING: &str = "| keys | what they do |\n|---|---|\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/cli.md");
+    let guide = std::fs::read_to_string(path).expect("the guide is there");
+    let (before, rest) = guide.split_once(HEADING).expect("it has the table");
+    let (_, after) = rest.split_once("\n\n").expect("text follows the table");
+    let rows = HELP.map(|(keys, words)| format!("| `{keys}` | {words} |\n"));
+    let expected = format!("{before}{HEADING}{}\n{after}", rows.concat());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &expected).expect("the guide can be written");
+    } else {
+        assert!(
+            guide == expected,
+            "docs/guide/cli.md is stale: rewrite it with UPDATE_DOCS=1"
+        );
     }
 }

@@ -53,17 +53,14 @@ impl List {
         let needle = self.search.to_lowercase();
         let is_shown = |row: &&Row| self.which.shows(row.status) && is_found(row, &needle);
         let rows = board.rows().filter(is_shown);
+        let mut rows: Vec<_> = rows.collect();
         if self.which == Which::Waiting {
-            let mut rows: Vec<_> = rows.map(|row| (row.since, row)).collect();
-            rows.sort_unstable_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
-            self.ids = rows.into_iter().map(|(_, row)| row.id.clone()).collect();
+            rows.sort_unstable_by_key(|row| (row.since, row.number));
         } else {
-            let mut rows: Vec<_> = rows
-                .map(|row| ((rank(row.status), Reverse(row.since)), row))
-                .collect();
-            rows.sort_unstable_by(|a, b| (a.0, &a.1.id).cmp(&(b.0, &b.1.id)));
-            self.ids = rows.into_iter().map(|(_, row)| row.id.clone()).collect();
+            let latest = |row: &&Row| Reverse((row.since, row.number));
+            rows.sort_unstable_by_key(|row| (rank(row.status), latest(row)));
         }
+        self.ids = rows.into_iter().map(|row| row.id.clone()).collect();
         // Most often it is where it was.
         if let Some(chosen) = &self.chosen
             && self.ids.get(self.at) != Some(chosen)
@@ -192,6 +189,7 @@ mod tests {
         for (kind, id, second) in [
             ("completed", "done", 9),
             ("started", "waits", 1),
+            ("started", "later", 1),
             ("running", "early", 1),
             ("running", "late", 5),
             ("suspended", "asks", 7),
@@ -207,7 +205,9 @@ mod tests {
     fn what_runs_comes_first_and_what_has_ended_last() {
         let (board, mut list) = (board(), List::default());
         list.refresh(&board);
-        let expected = ["late", "early", "asks", "asked", "waits", "broke", "done"];
+        let expected = [
+            "late", "early", "asks", "asked", "later", "waits", "broke", "done",
+        ];
         assert_eq!(shown(&list), expected);
     }
 
@@ -224,12 +224,15 @@ mod tests {
             "asked asks",
             "the longest first"
         );
-        assert_eq!(narrow(Which::Active, ""), "late early asks asked waits");
+        assert_eq!(
+            narrow(Which::Active, ""),
+            "late early asks asked later waits"
+        );
         assert_eq!(narrow(Which::Of(vec![Status::Failed]), ""), "broke");
         assert_eq!(narrow(Which::All, "tool-ask"), "asks asked");
         assert_eq!(
             narrow(Which::Active, "AGENT"),
-            "late early asks asked waits"
+            "late early asks asked later waits"
         );
         assert_eq!(narrow(Which::All, "completed"), "done");
         assert_eq!(narrow(Which::All, "nothing"), "");
@@ -277,12 +280,12 @@ mod tests {
         tell(&mut board, "completed", "early", 20);
         list.refresh(&board);
         assert_eq!(list.chosen, Some("early".parse().expect("an id")));
-        assert_eq!((list.at, list.top), (4, 2), "the screen goes along");
+        assert_eq!((list.at, list.top), (5, 3), "the screen goes along");
         (list.which, list.search) = (Which::Active, String::new());
         list.refresh(&board);
         assert_eq!(list.chosen, None);
         list.choose(usize::MAX);
-        assert_eq!((list.at, list.top), (3, 1));
+        assert_eq!((list.at, list.top), (4, 2));
         list.step(-100);
         assert_eq!((list.at, list.top), (0, 0));
     }

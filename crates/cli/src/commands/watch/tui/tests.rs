@@ -126,11 +126,11 @@ fn all_tasks_are_seen_at_a_glance() {
     let expected = r"
  sidestream  ● live  http://127.0.0.1:7600                        █ 3.0 ended/s
  1 running  1 suspended  1 pending  0 completed  1 failed  0 cancelled
- STATUS       TOOL         AGENT       STARTED  ELAPSED TRY LAST OUTPUT
- ▶ running    tool-r-1     agent       12:00:04      7s   1 step 3 of 9
- ‖ suspended  tool-s-1     agent       12:00:01      9s   1 May I?
- · pending    tool-p-1     agent       -              -   -
- ✖ failed     tool-f-1     agent       12:00:05    2.0s   2 no route
+ STATUS       TOOL         AGENT    STARTED  ELAPSED TRY LAST OUTPUT
+ ▶ running    tool-r-1     agent    12:00:04      7s   1 step 3 of 9
+ ‖ suspended  tool-s-1     agent    12:00:01      9s   1 May I?
+ · pending    tool-p-1     agent    -              -   -
+ ✖ failed     tool-f-1     agent    12:00:05    2.0s   2 no route
 
 
  ? help  j k choose  / search  s status  q quit           ‖ 1 task needs you: w";

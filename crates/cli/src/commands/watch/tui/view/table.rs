@@ -76,11 +76,12 @@ fn row_of(area: Rect, line: usize) -> Rect {
 /// What fits, from what matters most to what matters least; in the order in which it is shown.
 fn columns(width: usize, is_waiting: bool) -> Vec<(Column, usize)> {
     use Column as C;
-    let name = |least: usize, most: usize| (width / 7).clamp(least, most);
+    let name = |least: usize, most: usize| (width / 9).clamp(least, most);
     let mut wanted = vec![
         (C::Status, 12),
         (C::Tool, name(12, 26)),
-        (C::Last, 16),
+        // Where there is room for more than the bare list, it is worth more than further names.
+        (C::Last, if width < 90 { 16 } else { 26 }),
         (C::Elapsed, 7),
         (C::Agent, name(8, 20)),
         (C::Started, 8),

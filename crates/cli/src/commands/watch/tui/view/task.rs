@@ -53,7 +53,11 @@ pub(super) fn draw(frame: &mut Frame, area: Rect, state: &mut State, paint: Pain
             tabs.height + body.height,
         ));
     let moments = u16::try_from(page.story.moments.len()).unwrap_or(u16::MAX);
-    let timeline = moments.saturating_add(2).clamp(4, (left.height / 2).max(4));
+    // An event can take two rows.
+    let timeline = moments
+        .saturating_mul(2)
+        .saturating_add(2)
+        .clamp(4, (left.height / 2).max(4));
     let [above, below] =
         Layout::vertical([Constraint::Length(timeline), Constraint::Fill(1)]).areas(left);
     for (pane, area) in [
