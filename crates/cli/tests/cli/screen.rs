@@ -11,6 +11,8 @@ use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
+use sidestream_test_postgres::Cluster;
+
 use crate::binary::{Home, PATIENCE, signal};
 
 const TOOLS: &str = "[tools.slow]\ncommand = ['sh', '-c', 'echo working; exec sleep 600']\n\
@@ -179,6 +181,25 @@ fn a_lost_connection_is_said_and_found_again() {
     terminal.press("r");
     terminal.until_line(&["▶ running", "slow"]);
     signal(&terminal.child, Signal::TERM);
+    assert_eq!(terminal.ended(), 0);
+}
+
+/// Where servers share a database, it is watched itself.
+#[test]
+fn a_shared_database_is_watched_like_a_server() {
+    let cluster = Cluster::start();
+    let home = Home::with_config(TOOLS);
+    let url = cluster.url(&cluster.database());
+    let server = home.serve(&["--database-url", &url]);
+    let mut terminal = Terminal::watch(&home, &["--database-url", &url]);
+    terminal.until_line(&["sidestream", "● live"]);
+    home.run_to(0, &["run", "slow", "--server", &server.url]);
+    terminal.until_line(&["▶ running", "slow", "working"]);
+    terminal.press("j\r");
+    terminal.until_line(&["Output 1 line"]);
+    terminal.press("cy");
+    terminal.until_line(&["■ cancelled", "slow"]);
+    terminal.press("q");
     assert_eq!(terminal.ended(), 0);
 }
 
