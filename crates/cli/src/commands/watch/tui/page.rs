@@ -201,6 +201,16 @@ mod tests {
     }
 
     #[test]
+    fn an_output_is_held_and_followed_by_turns() {
+        let mut page = TaskPage::new("t".parse().expect("an id"));
+        page.scrolls[Pane::Output as usize] = scroll(100, true);
+        page.hold_or_follow();
+        assert_eq!((page.scroll().top, page.scroll().follows), (90, false));
+        page.hold_or_follow();
+        assert!(page.scroll().follows);
+    }
+
+    #[test]
     fn what_fits_does_not_scroll() {
         let mut data = scroll(3, false);
         data.step(5);
