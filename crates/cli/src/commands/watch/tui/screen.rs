@@ -2,6 +2,7 @@
 
 use std::io::{self, Stdout};
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossterm::cursor::Show;
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
@@ -15,6 +16,9 @@ use ratatui::backend::CrosstermBackend;
 use super::state::State;
 use super::view::{self, Paint};
 
+/// Must the terminal be given back?
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
 /// The terminal, as long as the view has it.
 pub(super) struct Screen {
     terminal: Terminal<CrosstermBackend<Stdout>>,
@@ -23,11 +27,12 @@ pub(super) struct Screen {
 impl Screen {
     pub(super) fn take() -> io::Result<Self> {
         give_back_in_a_panic();
-        enable_raw_mode()?;
         // From here on dropping it gives the terminal back, whatever fails.
         let screen = Self {
             terminal: Terminal::new(CrosstermBackend::new(io::stdout()))?,
         };
+        IS_TAKEN.store(true, Ordering::SeqCst);
+        enable_raw_mode()?;
         execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste)?;
         Ok(screen)
     }
@@ -46,6 +51,10 @@ impl Drop for Screen {
 }
 
 fn give_back() {
+    // Only once: a second time would put the cursor back to where it was, into what a panic has said since.
+    if !IS_TAKEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
     // Whatever does not work any more: there is nobody left to be told.
     let _ = execute!(
         io::stdout(),
