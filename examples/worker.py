@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""A Sidestream worker in one file: docs/protocol.md, "Workers", and Python's own library. SIDESTREAM_URL and
-SIDESTREAM_API_KEY say for whom. The server leaves the tools count, approve and sleep to it by `remote = true`."""
-import json, os, secrets, signal, threading, time, traceback, urllib.error, urllib.parse, urllib.request
+"""A Sidestream worker in one file, for the server of SIDESTREAM_URL, with SIDESTREAM_API_KEY: docs/protocol.md,
+"Workers". Its tools are `remote = true` there. Others: `import worker; worker.TOOLS = {…}; worker.work()`."""
+import http.client, json, os, secrets, signal, threading, time, traceback, urllib.error, urllib.parse, urllib.request
 
 SERVER = os.environ.get("SIDESTREAM_URL", "http://127.0.0.1:7600")
-HEADERS = {"content-type": "application/json"}
-if key := os.environ.get("SIDESTREAM_API_KEY"):
-    HEADERS["authorization"] = f"Bearer {key}"
+KEY = os.environ.get("SIDESTREAM_API_KEY")
+HEADERS = {"content-type": "application/json", **({"authorization": f"Bearer {KEY}"} if KEY else {})}
 WORKER = f"python-{secrets.token_hex(8)}"  # a name that no other process has
 SLOTS, LEASE, GRACE = 4, 15.0, 5.0  # tasks at once; seconds
+GONE = (OSError, http.client.HTTPException)  # the server, for now, or in the middle of its answer
 running, leaving, freed = set(), threading.Event(), threading.Event()
 
 class Stopped(Exception): pass  # in a tool whose attempt should stop
@@ -61,7 +61,7 @@ class Attempt:
         while self.why != "lost" and time.monotonic() < self.until:
             try:
                 return self.post(route, report=self.reports, **body)
-            except OSError:
+            except GONE:
                 time.sleep(0.2)
 
     def flush(self):
@@ -79,11 +79,11 @@ class Attempt:
             if now > self.until - LEASE / 6:  # to have stopped before another has the task
                 self.end("lost")
             if now > self.renew_at and self.why != "lost":
-                self.renew_at = now + 1  # soon again, if it fails
+                self.renew_at = now + LEASE / 15  # soon again, if it fails
                 try:
                     self.post("renew", leaseMs=int(LEASE * 1000))
                     self.until, self.renew_at = now + LEASE, now + LEASE / 3
-                except OSError:
+                except GONE:
                     pass
 
     def run(self):
@@ -115,7 +115,7 @@ def follow():  # hears what is cancelled; what was missed while there was no str
                     told = json.loads(line[5:])["payload"].get("taskId") if line.startswith(b"data:") else None
                     for attempt in [attempt for attempt in list(running) if attempt.task["id"] == told]:
                         attempt.end("lost")
-        except OSError:
+        except GONE:
             time.sleep(0.5)
 
 def claim(limit, wait_ms=10_000):
@@ -133,17 +133,18 @@ def leave(*_):
     # The claim that waits is answered at once; if it had not come yet, it is a moment later.
     threading.Thread(target=lambda: [claim(0) or time.sleep(0.05) for _ in range(99)], daemon=True).start()
 
-signal.signal(signal.SIGTERM, leave)
-signal.signal(signal.SIGINT, leave)
-threading.Thread(target=follow, daemon=True).start()
-print(f"{WORKER} works for {SERVER}", flush=True)
-while not leaving.is_set():
-    try:
-        freed.clear()
-        claim(SLOTS - len(running)) if len(running) < SLOTS else freed.wait()
-    except OSError as error:
-        print(f"no tasks: {error}", flush=True)
-        time.sleep(0.5)
-last = threading.Timer(GRACE, lambda: [attempt.end("we leave") for attempt in list(running)])
-last.daemon = True
-last.start()
+def work():
+    for number in (signal.SIGTERM, signal.SIGINT): signal.signal(number, leave)
+    threading.Thread(target=follow, daemon=True).start()
+    print(f"{WORKER} works for {SERVER}", flush=True)
+    while not leaving.is_set():
+        try:
+            freed.clear()
+            claim(SLOTS - len(running)) if len(running) < SLOTS else freed.wait()
+        except GONE as error:
+            print(f"no tasks: {error}", flush=True)
+            time.sleep(0.5)
+    late = lambda: time.sleep(GRACE) or [attempt.end("we leave") for attempt in list(running)]
+    threading.Thread(target=late, daemon=True).start()
+
+if __name__ == "__main__": work()

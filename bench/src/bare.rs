@@ -1,98 +1,30 @@
-//! The physical limit: the same rows, written by rusqlite and nothing else.
+//! The physical limit: the same rows, written by the database's own client and nothing else.
 //!
 //! A task's life is three transitions: dispatched, claimed, completed. Each writes the task's row and
 //! one event. Nothing is decided, checked, queued, published or answered. The tables have the keys that
 //! no store could do without, and no index for listing.
 
-use std::path::Path;
-use std::time::Instant;
+use std::ops::RangeInclusive;
 
-use rusqlite::{Connection, params};
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
 
-const SCHEMA: &str = "
-    PRAGMA journal_mode = WAL;
-    PRAGMA synchronous = FULL;
-    CREATE TABLE tasks (
-        key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, status INTEGER NOT NULL,
-        attempt INTEGER NOT NULL, created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,
-        started_ms INTEGER, completed_ms INTEGER, lease_ms INTEGER, worker TEXT, result TEXT,
-        tool TEXT NOT NULL, agent TEXT, args TEXT NOT NULL, seq INTEGER NOT NULL
-    );
-    CREATE TABLE events (
-        seq INTEGER PRIMARY KEY, task INTEGER NOT NULL, at_ms INTEGER NOT NULL,
-        code INTEGER NOT NULL, attempt INTEGER NOT NULL, body TEXT
-    );
-";
+const AT_MS: i64 = 1_790_000_000_000;
+const BODY: &str = "{\"worker\":\"local-0123456789abcdef\"}";
+/// Dispatched, claimed, completed.
+const TRANSITIONS: [i64; 3] = [0, 1, 5];
 
-const INSERT: &str = "INSERT INTO tasks
-    (key, id, status, attempt, created_ms, updated_ms, tool, agent, args, seq)
-    VALUES (?1, ?2, 0, 0, ?3, ?3, 'noop', 'bench', 'null', ?4)";
-const CLAIM: &str = "UPDATE tasks SET status = 1, attempt = 1, started_ms = ?2, updated_ms = ?2,
-    lease_ms = ?2, worker = 'local-0123456789abcdef', seq = ?3 WHERE key = ?1";
-const COMPLETE: &str = "UPDATE tasks SET status = 3, completed_ms = ?2, updated_ms = ?2,
-    lease_ms = NULL, result = '1', seq = ?3 WHERE key = ?1";
-const EVENT: &str = "INSERT INTO events (seq, task, at_ms, code, attempt, body)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-
-/// Whole lives a second, `batch` tasks to a commit.
-#[expect(clippy::disallowed_methods, reason = "a stopwatch on a plain thread")]
-pub(crate) fn lifecycles_per_second(dir: &Path, batch: usize, tasks: usize) -> anyhow::Result<f64> {
-    let place = tempfile::tempdir_in(dir)?;
-    let mut connection = Connection::open(place.path().join("bare.db"))?;
-    connection.execute_batch(SCHEMA)?;
-    let started = Instant::now();
-    let mut seq = 0;
-    for first in (1..=tasks).step_by(batch) {
-        let keys = first..=tasks.min(first + batch - 1);
-        for code in [0, 1, 5] {
-            transition(&mut connection, keys.clone(), code, &mut seq)?;
-        }
-    }
-    Ok(tasks as f64 / started.elapsed().as_secs_f64())
+/// An id as scattered as a random one.
+fn id(key: i64) -> String {
+    let scattered = u128::from(key.unsigned_abs());
+    format!(
+        "{:032x}",
+        scattered.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    )
 }
 
-fn transition(
-    connection: &mut Connection,
-    keys: std::ops::RangeInclusive<usize>,
-    code: i64,
-    seq: &mut i64,
-) -> anyhow::Result<()> {
-    const AT_MS: i64 = 1_790_000_000_000;
-    let transaction = connection.transaction()?;
-    {
-        let mut event = transaction.prepare_cached(EVENT)?;
-        for key in keys {
-            *seq += 1;
-            let key = i64::try_from(key)?;
-            match code {
-                0 => {
-                    // As scattered as a random id.
-                    let id = format!(
-                        "{:032x}",
-                        (key as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
-                    );
-                    let mut insert = transaction.prepare_cached(INSERT)?;
-                    insert.execute(params![key, id, AT_MS, *seq])?;
-                }
-                1 => {
-                    let mut claim = transaction.prepare_cached(CLAIM)?;
-                    claim.execute(params![key, AT_MS, *seq])?;
-                }
-                _ => {
-                    let mut complete = transaction.prepare_cached(COMPLETE)?;
-                    complete.execute(params![key, AT_MS, *seq])?;
-                }
-            }
-            event.execute(params![
-                *seq,
-                key,
-                AT_MS,
-                code,
-                1,
-                "{\"worker\":\"local-0123456789abcdef\"}"
-            ])?;
-        }
-    }
-    transaction.commit()?;
-    Ok(())
+/// The keys of the tasks, `batch` at a time.
+fn batches(tasks: i64, batch: i64) -> impl Iterator<Item = RangeInclusive<i64>> {
+    let firsts = (0..tasks.div_euclid(batch)).map(move |n| n * batch + 1);
+    firsts.map(move |first| first..=first + batch - 1)
 }

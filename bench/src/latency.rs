@@ -1,16 +1,17 @@
 //! From a handler's output to a stream's reader, through the log.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use sidestream::{
-    ChunkType, Context, Filter, HandlerError, MemoryStore, NewTask, SqliteOptions, SqliteStore,
-    Store, StreamOptions, TaskManager, Tool,
+    ChunkType, Context, Filter, HandlerError, NewTask, Store, StreamOptions, TaskManager, Tool,
 };
 use tokio::time::Instant;
 
 use crate::percentile;
+use crate::place::{Kind, Place};
 
 /// One line of the table.
 #[derive(Serialize)]
@@ -24,29 +25,31 @@ pub(crate) struct Row {
     fsync_p99_ms: Option<f64>,
 }
 
-pub(crate) async fn measure(dir: &Path, runs: usize, divide: usize) -> anyhow::Result<Vec<Row>> {
+pub(crate) async fn measure(
+    dir: &Path,
+    stores: &[Kind],
+    runs: usize,
+    divide: usize,
+) -> anyhow::Result<Vec<Row>> {
     println!("Output → reader of a stream, one output every 2 ms, idle machine otherwise");
     println!(
-        "{:<8}{:>10}{:>10}{:>10}{:>15}{:>15}",
+        "{:<12}{:>10}{:>10}{:>10}{:>15}{:>15}",
         "store", "outputs", "p50 ms", "p99 ms", "fsync p50 ms", "fsync p99 ms"
     );
     let outputs = 1_000 / divide;
     let mut rows = Vec::new();
-    for store in ["memory", "sqlite"] {
+    for kind in stores {
         let (mut ours, mut fsyncs) = (Vec::new(), Vec::new());
         for _ in 0..runs {
-            let place = tempfile::tempdir_in(dir)?;
-            ours.extend(if store == "memory" {
-                run(MemoryStore::new(), outputs).await?
-            } else {
-                fsyncs.extend(fsync_ms(place.path(), outputs)?);
-                let store = SqliteStore::open(place.path(), SqliteOptions::default())?;
-                run(store, outputs).await?
-            });
+            if *kind != Kind::Memory {
+                fsyncs.extend(fsync_ms(dir, outputs)?);
+            }
+            let place = Place::fresh(*kind, dir)?;
+            ours.extend(run(place.open().await?, outputs).await?);
         }
         let has_fsync = !fsyncs.is_empty();
         let row = Row {
-            store,
+            store: kind.name(),
             outputs: ours.len(),
             p50_ms: percentile(&mut ours, 0.5),
             p99_ms: percentile(&mut ours, 0.99),
@@ -55,7 +58,7 @@ pub(crate) async fn measure(dir: &Path, runs: usize, divide: usize) -> anyhow::R
         };
         let or_none = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{ms:.2}"));
         println!(
-            "{:<8}{:>10}{:>10.2}{:>10.2}{:>15}{:>15}",
+            "{:<12}{:>10}{:>10.2}{:>10.2}{:>15}{:>15}",
             row.store,
             row.outputs,
             row.p50_ms,
@@ -70,7 +73,7 @@ pub(crate) async fn measure(dir: &Path, runs: usize, divide: usize) -> anyhow::R
 }
 
 /// Each output says when it was emitted; who reads it looks at the same stopwatch.
-async fn run(store: impl Store, outputs: usize) -> anyhow::Result<Vec<f64>> {
+async fn run(store: Arc<dyn Store>, outputs: usize) -> anyhow::Result<Vec<f64>> {
     let stopwatch = Instant::now();
     let emits = Tool::new("emits", move |context: Context, (): ()| async move {
         for _ in 0..outputs {
@@ -80,7 +83,7 @@ async fn run(store: impl Store, outputs: usize) -> anyhow::Result<Vec<f64>> {
         }
         Ok::<_, HandlerError>(())
     });
-    let manager = TaskManager::builder(store).tool(emits).start().await?;
+    let manager = TaskManager::builder_on(store).tool(emits).start().await?;
     let options = StreamOptions {
         filter: Filter::default().types([ChunkType::Output]),
         ..StreamOptions::default()

@@ -78,6 +78,7 @@ impl Place {
                     settings: ["shared_buffers=512MB", "max_wal_size=4GB"]
                         .map(Into::into)
                         .into(),
+                    ..Default::default()
                 },
             )),
             other => panic!("there is no store {other}"),

@@ -41,6 +41,8 @@ mod steady;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod stored;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod waiting;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod wanted;
 
 pub use memory::MemoryStore;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidestream_core::{Epoch, Task, ToolName, WorkerId};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::chance::Chance;
 use crate::error::Error;
-use crate::worker::broker::Broker;
+use crate::worker::broker::{Broker, Slot, Slots};
 use crate::worker::handler::Handler;
 use crate::worker::running::{Reason, RunningTasks};
 
@@ -37,8 +36,6 @@ pub mod process;
 
 /// The wait before a claim is tried again that the broker could not answer.
 const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// So many tasks are claimed at a time.
-const CLAIM_MAX: u32 = 256;
 /// How long a worker that drains waits for the last reports after the handlers have been stopped.
 const REPORT_GRACE: Duration = Duration::from_secs(1);
 
@@ -130,7 +127,7 @@ impl fmt::Debug for Parts {
 #[derive(Debug, Clone)]
 pub struct Worker {
     parts: Arc<Parts>,
-    slots: Arc<Semaphore>,
+    slots: Slots,
     /// Ends the claiming.
     stop: CancellationToken,
     /// Says that it has ended.
@@ -142,7 +139,7 @@ impl Worker {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(parts.config.concurrency as usize)),
+            slots: Slots::new(parts.config.concurrency),
             parts: Arc::new(parts),
             stop: CancellationToken::new(),
             claims_no_more: CancellationToken::new(),
@@ -220,19 +217,11 @@ impl Worker {
         if self.parts.tools.is_empty() {
             return;
         }
-        let broker = &self.parts.broker;
         loop {
-            let free = async {
-                broker.ready().await;
-                self.free_slots().await
-            };
-            let Some(Some(free)) = self.stop.run_until_cancelled(free).await else {
-                return;
-            };
-            let limit = u32::try_from(free.len()).unwrap_or(CLAIM_MAX);
             // Never given up half-way: what was claimed must be run, or be lost to its lease.
-            match broker.claim(limit, &self.stop).await {
-                Ok(claimed) => self.begin(claimed, free),
+            match self.parts.broker.claim(&self.slots, &self.stop).await {
+                Ok(claimed) if claimed.tasks.is_empty() && self.stop.is_cancelled() => return,
+                Ok(claimed) => self.begin(claimed),
                 Err(Error::ShutDown) => return,
                 Err(error) => {
                     tracing::warn!(%error, "tasks were not claimed");
@@ -243,24 +232,8 @@ impl Worker {
         }
     }
 
-    /// Waits for a free slot, and takes all that are free, up to what one claim asks for.
-    async fn free_slots(&self) -> Option<Vec<OwnedSemaphorePermit>> {
-        let first = Arc::clone(&self.slots).acquire_owned().await.ok()?;
-        let mut free = vec![first];
-        while free.len() < CLAIM_MAX as usize {
-            match Arc::clone(&self.slots).try_acquire_owned() {
-                Ok(slot) => free.push(slot),
-                Err(_) => break,
-            }
-        }
-        Some(free)
-    }
-
-    fn begin(&self, claimed: broker::Claimed, mut free: Vec<OwnedSemaphorePermit>) {
-        for task in claimed.tasks {
-            let slot = free
-                .pop()
-                .expect("a claim brings no more than was asked for");
+    fn begin(&self, claimed: broker::Claimed) {
+        for (task, slot) in claimed.tasks {
             let span = self.span(&task, claimed.since, claimed.began);
             self.begin_one(task, span, slot);
         }
@@ -276,7 +249,7 @@ impl Worker {
         Span::new(deadline, since, config.lease())
     }
 
-    fn begin_one(&self, task: Task, span: Span, slot: OwnedSemaphorePermit) {
+    fn begin_one(&self, task: Task, span: Span, slot: Slot) {
         let running = self.parts.running.enter(&task);
         let (parts, spawner) = (Arc::clone(&self.parts), &self.parts.spawner);
         spawner.spawn(async move {

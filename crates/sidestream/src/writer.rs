@@ -1,19 +1,24 @@
 //! Group commit: the requests of concurrent callers become one transaction.
 //!
 //! There is no timer. While one batch is being committed the next gathers by itself: alone a caller
-//! waits for one commit, a thousand callers share one.
+//! waits for one commit, a thousand callers share one. The claim of the process's own worker goes along with
+//! whatever may bring it work (`standing`).
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use sidestream_core::{Command, Namespace, Rejection, TaskId};
+use sidestream_core::{Command, Namespace, Rejection, Seq, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Error, StoreError, StoreErrorKind};
 use crate::store::{Answer, Request, Store};
 use crate::stream::tail::Tail;
+
+mod standing;
+
+pub(crate) use standing::Claimant;
 
 /// So many requests at most make a batch.
 const BATCH_MAX: usize = 1_024;
@@ -24,13 +29,15 @@ const WAITING_MAX: usize = 16_384;
 /// So many bytes of payload at most wait for their batch, or are in it.
 const WAITING_BYTES_MAX: usize = 64 << 20;
 
-type Reply = Result<Answer, Error>;
+/// What became of a request; and, for whoever looks at what happens next, the last event of its batch.
+pub(crate) type Reply = Result<(Answer, Option<Seq>), Error>;
 
 /// Where every request of the process goes. Cloning shares it.
 #[derive(Debug, Clone)]
 pub struct Writer {
     sender: mpsc::Sender<Waiting>,
     room: Arc<Semaphore>,
+    standing: Arc<standing::Place>,
     counts: Arc<Counts>,
     closing: CancellationToken,
     closed: CancellationToken,
@@ -48,8 +55,8 @@ struct Counts {
 struct Waiting {
     request: Request,
     reply: oneshot::Sender<Reply>,
-    /// Its share of [`WAITING_BYTES_MAX`], until it is answered.
-    room: OwnedSemaphorePermit,
+    /// Its share of [`WAITING_BYTES_MAX`], until it is answered. The worker's own claim needs none.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 impl Writer {
@@ -61,6 +68,7 @@ impl Writer {
         let writer = Self {
             sender,
             room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
+            standing: Arc::default(),
             counts: Arc::clone(&counts),
             closing: closing.clone(),
             closed: closed.clone(),
@@ -69,6 +77,7 @@ impl Writer {
             store,
             tail,
             receiver,
+            standing: Arc::clone(&writer.standing),
             deferred: VecDeque::new(),
             counts,
             closing,
@@ -85,12 +94,14 @@ impl Writer {
     /// # Errors
     /// [`Error::Rejected`] when the task does not allow it, [`Error::Store`] when the store could not
     /// do it, [`Error::Overloaded`] when too many wait already, [`Error::ShutDown`] afterwards.
-    pub async fn submit(&self, request: Request) -> Reply {
-        self.enqueue(request)?.await.unwrap_or(Err(Error::ShutDown))
+    pub async fn submit(&self, request: Request) -> Result<Answer, Error> {
+        let answered = self.enqueue(request)?.await;
+        let (answer, _) = answered.unwrap_or(Err(Error::ShutDown))?;
+        Ok(answer)
     }
 
     /// Commits requests of one caller, in few batches. The answers are in the order of the requests.
-    pub async fn submit_all(&self, requests: Vec<Request>) -> Vec<Reply> {
+    pub async fn submit_all(&self, requests: Vec<Request>) -> Vec<Result<Answer, Error>> {
         let mut replies = Vec::with_capacity(requests.len());
         for request in requests {
             // A large batch waits for room rather than be refused in its middle.
@@ -100,17 +111,18 @@ impl Writer {
             let waiting = Waiting {
                 request,
                 reply,
-                room,
+                room: Some(room),
             };
             let sent = self.sender.send(waiting).await;
             replies.push(sent.map(|()| answer));
         }
         let mut answers = Vec::with_capacity(replies.len());
         for reply in replies {
-            answers.push(match reply {
+            let answered = match reply {
                 Ok(answer) => answer.await.unwrap_or(Err(Error::ShutDown)),
                 Err(_) => Err(Error::ShutDown),
-            });
+            };
+            answers.push(answered.map(|(answer, _)| answer));
         }
         answers
     }
@@ -124,13 +136,29 @@ impl Writer {
         let waiting = Waiting {
             request,
             reply,
-            room: room.map_err(|_| overloaded())?,
+            room: Some(room.map_err(|_| overloaded())?),
         };
         match self.sender.try_send(waiting) {
             Ok(()) => Ok(answer),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Error::ShutDown),
             Err(mpsc::error::TrySendError::Full(_)) => Err(overloaded()),
         }
+    }
+
+    /// From now on a claim of this worker goes along with each batch that may bring it work. There is one
+    /// worker at a time.
+    pub(crate) fn stand(&self, claimant: Arc<dyn Claimant>) {
+        self.standing.stand(claimant);
+    }
+
+    /// The worker claims no more. A claim that has been made is answered.
+    pub(crate) fn leave(&self) {
+        self.standing.leave();
+    }
+
+    /// A claim of the worker goes now, with whatever waits.
+    pub(crate) fn claim_now(&self) {
+        self.standing.call();
     }
 
     /// Takes no more requests, and waits until those that wait are committed.
@@ -159,6 +187,7 @@ pub(crate) struct WriterLoop {
     store: Arc<dyn Store>,
     tail: Arc<Tail>,
     receiver: mpsc::Receiver<Waiting>,
+    standing: Arc<standing::Place>,
     /// Second requests for a task that the last batch named already, in order.
     deferred: VecDeque<Waiting>,
     counts: Arc<Counts>,
@@ -169,7 +198,9 @@ pub(crate) struct WriterLoop {
 impl WriterLoop {
     pub(crate) async fn run(mut self) {
         while let Some(batch) = self.gather().await {
-            self.commit(batch).await;
+            if !batch.is_empty() {
+                self.commit(batch).await;
+            }
         }
     }
 
@@ -179,8 +210,9 @@ impl WriterLoop {
         for waiting in std::mem::take(&mut self.deferred) {
             batch.add(waiting, &mut self.deferred);
         }
-        if batch.members.is_empty() {
-            let first = self.first().await?;
+        if batch.members.is_empty()
+            && let Some(first) = self.first().await?
+        {
             batch.add(first, &mut self.deferred);
         }
         while batch.has_room() && self.deferred.len() < BATCH_MAX {
@@ -189,19 +221,31 @@ impl WriterLoop {
                 Err(_) => break,
             }
         }
+        let requests = batch.members.iter().map(|waiting| &waiting.request);
+        if let Some((request, reply)) = self.standing.claim(requests) {
+            let room = None;
+            batch.members.push(Waiting {
+                request,
+                reply,
+                room,
+            });
+        }
         Some(batch.in_order())
     }
 
-    /// Waits for a request; `None` once the writer is closed and nothing waits any more.
-    async fn first(&mut self) -> Option<Waiting> {
-        tokio::select! {
+    /// Waits for a request, or until the worker is to claim; `None` once the writer is closed and nothing
+    /// waits any more.
+    async fn first(&mut self) -> Option<Option<Waiting>> {
+        let first = tokio::select! {
             biased;
             first = self.receiver.recv() => first,
+            () = self.standing.called() => return Some(None),
             () = self.closing.cancelled() => {
                 self.receiver.close();
                 self.receiver.recv().await
             }
-        }
+        };
+        first.map(Some)
     }
 
     async fn commit(&self, batch: Vec<Waiting>) {
@@ -210,8 +254,9 @@ impl WriterLoop {
             .map(|waiting| (waiting.request, (waiting.reply, waiting.room)))
             .unzip();
         match self.commit_and_publish(requests.clone()).await {
-            Ok(answers) => {
+            Ok((answers, last)) => {
                 for (reply, answer) in replies.into_iter().zip(answers) {
+                    let answer = answer.map(|answer| (answer, last));
                     // Who no longer waits does not want the answer.
                     let _ = reply.send(answer.map_err(Error::from));
                 }
@@ -232,26 +277,34 @@ impl WriterLoop {
     async fn commit_each(&self, requests: Vec<Request>, replies: Vec<oneshot::Sender<Reply>>) {
         for (request, reply) in requests.into_iter().zip(replies) {
             let answer = self.commit_and_publish(vec![request]).await;
-            let answer = answer.map_err(Error::from).and_then(|mut answers| {
+            let answer = answer.map_err(Error::from).and_then(|(mut answers, last)| {
                 let answer = answers.pop().expect("one answer for one request");
-                answer.map_err(Error::from)
+                Ok((answer?, last))
             });
             let _ = reply.send(answer);
         }
     }
 
-    /// Commits, then publishes, then returns the answers: who asked can read what it wrote.
+    /// Commits, then publishes, then returns the answers and the last event: who asked can read what it
+    /// wrote.
     async fn commit_and_publish(
         &self,
         requests: Vec<Request>,
-    ) -> Result<Vec<Result<Answer, Rejection>>, StoreError> {
+    ) -> Result<(Vec<Result<Answer, Rejection>>, Option<Seq>), StoreError> {
         let count = requests.len() as u64;
         let lead = self.tail.lead().await;
         let committed = self.store.commit(requests).await?;
         self.counts.commits.fetch_add(1, Relaxed);
         self.counts.requests.fetch_add(count, Relaxed);
         lead.publish(&committed.entries).await;
-        Ok(committed.answers)
+        let last = committed.entries.last().map(|entry| entry.event.seq);
+        Ok((committed.answers, last))
+    }
+}
+
+impl Drop for WriterLoop {
+    fn drop(&mut self) {
+        self.standing.leave();
     }
 }
 
@@ -283,13 +336,15 @@ impl Batch {
         self.members.push(waiting);
     }
 
-    /// Those that pick tasks themselves come last, so that they find what the others left.
-    fn in_order(self) -> Vec<Waiting> {
-        let picks =
-            |waiting: &Waiting| matches!(waiting.request, Request::Claim(_) | Request::Rescue(_));
-        let (last, mut members): (Vec<_>, Vec<_>) = self.members.into_iter().partition(picks);
-        members.extend(last);
-        members
+    /// Those that pick tasks themselves come last, so that they find what the others left: claims after all
+    /// that may bring them work, so that whoever claims has seen its whole batch.
+    fn in_order(mut self) -> Vec<Waiting> {
+        self.members.sort_by_key(|waiting| match waiting.request {
+            Request::Claim(_) => 2,
+            Request::Rescue(_) => 1,
+            _ => 0,
+        });
+        self.members
     }
 }
 

@@ -100,6 +100,21 @@ async fn a_task_runs_to_its_result_and_its_story_can_be_replayed() {
     assert_eq!(types, expected);
 }
 
+/// Two commits for each task, not three; and when nothing is left to do, none more.
+#[tokio::test(start_paused = true)]
+async fn a_task_is_dispatched_and_begun_by_one_commit() {
+    let manager = manager().await;
+    let mut committed = Vec::new();
+    for _ in 0..3 {
+        let before = manager.stats().commits;
+        let id = dispatch(&manager, call("panics")).await;
+        manager.wait(&id).await.unwrap();
+        committed.push(manager.stats().commits - before);
+    }
+    // The first met the claim of a worker that has just begun to look.
+    assert_eq!(committed[1..], [2, 2]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_retryable_failure_is_tried_again_until_it_succeeds() {
     let manager = manager().await;

@@ -5,12 +5,16 @@
 //! thing. It ends when it is dropped, and also when the test's process is killed: a shell waits for the
 //! end of a pipe that only the test holds, then kills it.
 //!
+//! A [`Pooler`] is a proxy before a cluster that pools connections by transaction.
+//!
 //! `initdb` takes a second, so it is run once for each target directory; every cluster begins as a copy of
 //! what it made.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,17 +22,24 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 mod account;
+mod pooler;
 mod programs;
 mod server;
 
 use account::Account;
 use programs::Programs;
-use server::Server;
+use server::{Program, Server};
 
+pub use pooler::{Pooler, PoolerOptions, knows_prepared_statements};
 pub use server::Stop;
 
 /// Who connects: a superuser without a password.
 pub const USER: &str = "sidestream";
+
+const POSTGRES: Program = Program {
+    ready: "database system is ready to accept connections",
+    abrupt: "QUIT",
+};
 
 /// How a cluster is made.
 #[derive(Debug, Clone, Default)]
@@ -38,6 +49,45 @@ pub struct Options {
     pub fsync: bool,
     /// Settings in the form `name=value`, as of `postgresql.conf`.
     pub settings: Vec<String>,
+    /// With what it proves who it is. Without, it speaks no TLS.
+    pub identity: Option<Identity>,
+}
+
+/// A certificate and its key, each as PEM.
+#[derive(Clone)]
+pub struct Identity {
+    /// The certificate, then those of the authorities between it and one that is trusted.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+}
+
+impl Identity {
+    /// Writes it where the server finds it. Returns the settings that say so.
+    fn place_in(&self, folder: &Path, account: &Account) -> [String; 3] {
+        let place = |name: &str, text: &str| {
+            let file = folder.join(name);
+            fs::write(&file, text).expect("it is writable");
+            // The server takes no key that others can read.
+            let private = fs::Permissions::from_mode(0o600);
+            fs::set_permissions(&file, private).expect("it is ours");
+            account.own(&file);
+            file.display().to_string()
+        };
+        let certificate = place("server.crt", &self.certificate);
+        let key = place("server.key", &self.key);
+        [
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={certificate}"),
+            format!("ssl_key_file={key}"),
+        ]
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
 }
 
 /// A running cluster.
@@ -45,7 +95,8 @@ pub struct Options {
 pub struct Cluster {
     programs: Programs,
     account: Account,
-    options: Options,
+    fsync: bool,
+    settings: Vec<String>,
     port: u16,
     databases: AtomicU32,
     /// Stopped before the directory goes.
@@ -73,11 +124,25 @@ impl Cluster {
         let account = Account::choose();
         let directory = TempDir::new().expect("a temporary directory");
         account.own(directory.path());
-        copy_template(&programs, &account, &directory.path().join("data"));
+        copy_template(
+            &programs,
+            &account,
+            &options,
+            &directory.path().join("data"),
+        );
+        let Options {
+            fsync,
+            mut settings,
+            identity,
+        } = options;
+        if let Some(identity) = identity {
+            settings.extend(identity.place_in(directory.path(), &account));
+        }
         let mut cluster = Self {
             programs,
             account,
-            options,
+            fsync,
+            settings,
             port: free_port(),
             databases: AtomicU32::new(0),
             server: None,
@@ -169,16 +234,17 @@ impl Cluster {
             format!("port={}", self.port),
             format!("unix_socket_directories={}", folder.display()),
             // A crash of the server is not one of the machine: nothing is lost by this.
-            format!("fsync={}", self.options.fsync),
-            format!("full_page_writes={}", self.options.fsync),
+            format!("fsync={}", self.fsync),
+            format!("full_page_writes={}", self.fsync),
             "log_destination=stderr".to_owned(),
             "logging_collector=off".to_owned(),
         ];
-        for setting in settings.iter().chain(&self.options.settings) {
+        for setting in settings.iter().chain(&self.settings) {
             args.extend(["-c".to_owned(), setting.clone()]);
         }
         let postgres = self.programs.path("postgres");
-        self.server = Some(Server::start(&self.account, &postgres, &args, folder));
+        let server = Server::start(&self.account, &postgres, &args, folder, POSTGRES);
+        self.server = Some(server);
     }
 
     /// What the server has written to its log.
@@ -204,8 +270,8 @@ fn free_port() -> u16 {
 }
 
 /// Makes a data directory as `initdb` does, only faster.
-fn copy_template(programs: &Programs, account: &Account, data: &Path) {
-    let template = template(programs, account);
+fn copy_template(programs: &Programs, account: &Account, options: &Options, data: &Path) {
+    let template = template(programs, account, options);
     let copied = Command::new("cp")
         .arg("-a")
         .arg(&template)
@@ -215,36 +281,39 @@ fn copy_template(programs: &Programs, account: &Account, data: &Path) {
 }
 
 /// A fresh data directory, kept beside the tests' programs.
-fn template(programs: &Programs, account: &Account) -> PathBuf {
+fn template(programs: &Programs, account: &Account, options: &Options) -> PathBuf {
     let program = std::env::current_exe().expect("this program has a path");
     let beside = program.parent().expect("it is in a folder");
-    let name = format!("postgres-{}-{}", programs.version(), account.name());
+    let kind = if options.fsync { "whole" } else { "small" };
+    let name = format!("postgres-{}-{}-{kind}", programs.version(), account.name());
     let template = beside.join(&name);
     let lock = File::create(beside.join(format!("{name}.lock"))).expect("the folder is writable");
     lock.lock().expect("a file can be locked");
     if !template.exists() {
         let making = beside.join(format!("{name}.making"));
         let _ = fs::remove_dir_all(&making);
-        initialize(programs, account, &making);
+        initialize(programs, account, options, &making);
         fs::rename(&making, &template).expect("it can be renamed");
     }
     template
 }
 
 /// Runs `initdb` where its account may write, then moves the outcome to where the tests are.
-fn initialize(programs: &Programs, account: &Account, into: &Path) {
+fn initialize(programs: &Programs, account: &Account, options: &Options, into: &Path) {
     let scratch = TempDir::new().expect("a temporary directory");
     account.own(scratch.path());
     let data = scratch.path().join("data");
     let mut command = account.command(&programs.path("initdb"));
     command
         .args(["--auth=trust", "--encoding=UTF8", "--no-sync"])
-        // The smallest, since they are copied.
-        .arg("--wal-segsize=1")
         .arg(format!("--username={USER}"))
         .arg("-D")
         .arg(&data)
         .env("LC_ALL", "C.UTF-8");
+    if !options.fsync {
+        // The smallest, since they are copied. Whoever measures wants them as they are for everybody.
+        command.arg("--wal-segsize=1");
+    }
     if programs.version() >= 15 {
         // Nothing may rest on the order of the database's own collation: so it is not that of the bytes.
         command.args(["--locale-provider=icu", "--icu-locale=en"]);

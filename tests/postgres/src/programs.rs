@@ -15,10 +15,9 @@ pub(crate) struct Programs {
 impl Programs {
     /// Looks in `PATH`, then where Debian puts them; takes the newest.
     pub(crate) fn find() -> Self {
-        let in_path = env::var_os("PATH").map(|path| env::split_paths(&path).collect::<Vec<_>>());
         let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
         let of_debian = versions.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
-        let folders = in_path.into_iter().flatten().chain(of_debian);
+        let folders = in_path().chain(of_debian);
         let found = folders.filter_map(|folder| {
             let version = version(&folder.join("initdb"))?;
             let has_all = folder.join("postgres").exists() && folder.join("psql").exists();
@@ -38,6 +37,12 @@ impl Programs {
     pub(crate) fn version(&self) -> u32 {
         self.version
     }
+}
+
+/// The folders that `PATH` names.
+pub(crate) fn in_path() -> impl Iterator<Item = PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).collect::<Vec<_>>().into_iter()
 }
 
 /// What `initdb --version` says: `initdb (PostgreSQL) 15.18 (Debian …)`.

@@ -1,4 +1,4 @@
-//! One run of the server, from its start to its end.
+//! One run of a server, from its start to its end: PostgreSQL, or a proxy before it.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -23,30 +23,42 @@ pub enum Stop {
 /// messages, so that its end is seen.
 const KEEPER: &str = r#"
 folder=$1
-shift
+abrupt=$2
+shift 2
 "$@" &
 server=$!
 exec 2>/dev/null
 read -r how
-kill -"${how:-QUIT}" "$server"
+kill -"${how:-$abrupt}" "$server"
 wait "$server"
 [ -n "$how" ] || rm -rf "$folder"
 "#;
 
+/// What is known of a program that serves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Program {
+    /// In a line by which it says that it takes connections.
+    pub(crate) ready: &'static str,
+    /// The signal that ends it at once, with all that it started.
+    pub(crate) abrupt: &'static str,
+}
+
 /// A running server.
 #[derive(Debug)]
 pub(crate) struct Server {
+    program: Program,
     keeper: Child,
     log: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Starts it in a folder of its own, and waits until it takes connections.
+    /// Starts it in a folder of its own, and waits until it says that it is ready.
     pub(crate) fn start(
         account: &Account,
-        postgres: &Path,
+        path: &Path,
         args: &[String],
         folder: &Path,
+        program: Program,
     ) -> Self {
         let keeper = account.command(Path::new("/bin/sh"));
         // In a session of its own: what is sent to the test's process group is not for the keeper.
@@ -55,7 +67,8 @@ impl Server {
         let mut keeper = command
             .args(["-c", KEEPER, "keeper"])
             .arg(folder)
-            .arg(postgres)
+            .arg(program.abrupt)
+            .arg(path)
             .args(args)
             .current_dir("/")
             .stdin(Stdio::piped())
@@ -74,7 +87,7 @@ impl Server {
             let mut said = String::new();
             for line in BufReader::new(messages).lines().map_while(Result::ok) {
                 let _ = writeln!(log, "{line}");
-                if line.contains("database system is ready to accept connections") {
+                if line.contains(program.ready) {
                     let _ = ready.send(Ok(()));
                 }
                 said = line;
@@ -82,11 +95,12 @@ impl Server {
             let _ = ready.send(Err(said));
         });
         let server = Self {
+            program,
             keeper,
             log: Some(log),
         };
         if let Err(said) = is_ready.recv().expect("the server says how it started") {
-            panic!("PostgreSQL did not start: {said}");
+            panic!("{} did not start: {said}", path.display());
         }
         server
     }
@@ -94,7 +108,7 @@ impl Server {
     pub(crate) fn stop(mut self, how: Stop) {
         let signal = match how {
             Stop::Fast => "INT",
-            Stop::Immediate => "QUIT",
+            Stop::Immediate => self.program.abrupt,
         };
         let mut pipe = self.keeper.stdin.take().expect("it is piped");
         // A keeper that is gone already cannot be told.

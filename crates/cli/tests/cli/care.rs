@@ -35,6 +35,7 @@ fn a_doctor_finds_nothing_where_all_is_well() {
         "log ahead",
         "room",
         "clock",
+        "tools",
     ];
     assert_eq!(topics, expected);
     assert!(

@@ -1,6 +1,6 @@
 //! Servers that share a PostgreSQL database.
 
-use sidestream_test_postgres::Cluster;
+use sidestream_test_postgres::{Cluster, Pooler, PoolerOptions};
 
 use crate::binary::{Home, Running};
 
@@ -76,6 +76,38 @@ fn a_task_of_a_killed_server_is_ended_by_another_when_its_lease_is() {
     one.kill();
     let lost = story.out.until("✖ failed").expect("it is ended");
     assert!(lost.contains("was lost"), "{lost}");
+}
+
+/// As the operating guide says: with the two keys it works, and without them the message names them.
+#[test]
+fn behind_a_proxy_that_pools_by_transaction() {
+    let cluster = Cluster::start();
+    let options = PoolerOptions {
+        server_connections: 2,
+        prepared_max: 0,
+    };
+    let pooler = Pooler::before(&cluster, &options);
+    let (url, direct) = (pooler.url("postgres"), cluster.url("postgres"));
+    let database = ["--database-url", url.as_str()];
+    let refused = Home::new().run_to(3, &[&["serve"][..], &database].concat());
+    let advice = "store.database_prepared = false";
+    assert!(refused.stderr.contains(advice), "{refused:?}");
+    let keys = "database_prepared = false\ndatabase_listen_url";
+    let home = Home::with_config(&format!("[store]\n{keys} = \"{direct}\"\n{TOOLS}"));
+    let one = home.serve(&database);
+    let other = home.serve(&database);
+    let id = home.run_to(0, &["run", "count", "--server", &one.url]);
+    let story = home.run_to(0, &["watch", id.id(), "--server", &other.url]);
+    assert!(story.stdout.contains("✔ completed: 3"), "{story:?}");
+    let listed = home.run_to(0, &[&["list", "--json"][..], &database].concat());
+    assert_eq!(listed.json()[0]["status"], "completed", "{listed:?}");
+    let findings = home.run_to(1, &[&["doctor", "--json"][..], &database].concat());
+    for finding in findings.json() {
+        // The clusters of tests do not wait for the disk.
+        let is_good = finding["verdict"] == "good" || finding["topic"] == "durability";
+        assert!(is_good, "{finding}");
+    }
+    assert_eq!((one.stop(), other.stop()), (0, 0));
 }
 
 #[test]

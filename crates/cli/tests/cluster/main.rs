@@ -1,5 +1,5 @@
-//! Three servers on one PostgreSQL database, workers inside them and elsewhere, agents and a hundred
-//! watchers, while servers and workers are killed with `kill -9` and the database is restarted twice:
+//! Three servers on one PostgreSQL database, sixteen workers (inside them, elsewhere in Rust, and in Python),
+//! agents and a hundred watchers, while servers and workers are killed with `kill -9` and the database is restarted twice:
 //! every acknowledged task ends once, no limit is ever exceeded, and each watcher saw every event once.
 //!
 //! `SIDESTREAM_TEST_TASKS` says how many tasks; 20,000 is the full story.
@@ -27,8 +27,17 @@ use watchers::Watchers;
 /// How many tasks are dispatched unless the environment says otherwise.
 const TASKS: u64 = 1_000;
 const SERVERS: u64 = 3;
-/// So many processes, of as many workers each as [`parts::WORKERS`] says.
-const WORKER_PROCESSES: u64 = 4;
+/// Beside the worker of each server: three processes of as many workers each as [`parts::WORKERS`] says, and
+/// four of one. Sixteen workers in all.
+const WORKER_PROCESSES: [Part; 7] = [
+    Part::Worker,
+    Part::Python,
+    Part::Worker,
+    Part::Python,
+    Part::Worker,
+    Part::Python,
+    Part::Python,
+];
 /// A bound for what must come sooner or later: only a failure takes so long.
 const AT_MOST: Duration = Duration::from_secs(120);
 
@@ -53,30 +62,33 @@ async fn nothing_is_lost_and_nothing_told_twice_whatever_dies() {
         .map(|_| Process::start(Part::Server, &url, None))
         .collect();
     let bases: Vec<String> = servers.iter().map(Process::base).collect();
-    let mut workers: Vec<Process> = (0..WORKER_PROCESSES)
-        .map(|n| Process::start(Part::Worker, &bases[(n % SERVERS) as usize], None))
+    let places = bases.iter().cycle();
+    let mut workers: Vec<Process> = { places.zip(WORKER_PROCESSES) }
+        .map(|(base, part)| Process::start(part, base, None))
         .collect();
     let watchers = Watchers::start(&bases, &chance);
     let agents = Agents::start(&bases, tasks, &chance);
 
     let mut killed = (0, 0);
     let mut restarts = 0;
+    let mut turns = ["a server", "a worker", "nobody"].into_iter().cycle();
     let begun = Instant::now();
     while !agents.are_done() {
         sleep(Duration::from_millis(700 + chance.next() % 1_000)).await;
-        match chance.next() % 3 {
-            0 => {
+        match turns.next() {
+            Some("a server") => {
                 let n = (chance.next() % SERVERS) as usize;
                 servers[n].kill();
                 sleep(Duration::from_millis(chance.next() % 1_000)).await;
                 servers[n] = Process::start(Part::Server, &url, Some(&bases[n]));
                 killed.0 += 1;
             }
-            1 => {
-                let n = (chance.next() % WORKER_PROCESSES) as usize;
+            Some("a worker") => {
+                // In turn, so that one of each kind is among them.
+                let n = killed.1 % WORKER_PROCESSES.len();
                 workers[n].kill();
                 let base = &bases[(chance.next() % SERVERS) as usize];
-                workers[n] = Process::start(Part::Worker, base, None);
+                workers[n] = Process::start(WORKER_PROCESSES[n], base, None);
                 killed.1 += 1;
             }
             _ => {}
@@ -101,13 +113,15 @@ async fn nothing_is_lost_and_nothing_told_twice_whatever_dies() {
     let log = verdict::read_log(&store, end).await;
     let story = verdict::story(&log);
     verdict::every_task_ended_once(&acknowledged, &story);
+    verdict::outputs_came_once_and_in_order(&log);
     verdict::limits_held(&log);
     verdict::rows_agree(&store, &story).await;
+    let done = verdict::every_kind_of_worker_did_its_part(&log);
     let seen = verdict::watchers_saw_everything(&log, &notes);
     let resumed: u64 = notes.iter().map(|notes| notes.resumed).sum();
     eprintln!(
         "{} tasks, {} events in {took:.1?}; {} servers and {} workers' processes killed, {restarts} restarts of \
-         the database; {} watchers saw {seen} events and resumed {resumed} times",
+         the database; {} watchers saw {seen} events and resumed {resumed} times; {done:?}",
         acknowledged.len(),
         end,
         killed.0,
@@ -115,7 +129,10 @@ async fn nothing_is_lost_and_nothing_told_twice_whatever_dies() {
         notes.len(),
     );
     assert_eq!(restarts, 2, "the database was restarted in the middle");
-    assert!(killed.0 > 0 && killed.1 > 0, "somebody was killed");
+    assert!(
+        killed.0 > 0 && killed.1 > 1,
+        "some of each kind were killed"
+    );
     // Those that are left end well.
     for process in servers.iter_mut().chain(&mut workers) {
         process.kill();

@@ -1,7 +1,8 @@
-//! The processes: servers, each with a worker of its own, and workers elsewhere. Each is this very program,
-//! run anew with a part to play, so that it can be killed.
+//! The processes: servers, each with a worker of its own, and workers elsewhere. Each is a process that can be
+//! killed: this very program, run anew with a part to play, or Python.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client;
 
-/// So many workers in each of the processes that only work.
+/// So many workers in each of the processes that are workers in Rust.
 pub(crate) const WORKERS: usize = 3;
 /// No agent, and not this tool, may have more tasks running at once.
 pub(crate) const PER_AGENT: u32 = 6;
@@ -35,6 +36,8 @@ const LISTEN: &str = "SIDESTREAM_TEST_LISTEN";
 pub(crate) enum Part {
     Server,
     Worker,
+    /// `examples/worker.py` with our tools.
+    Python,
 }
 
 /// A process, until this is dropped.
@@ -48,18 +51,15 @@ impl Process {
     /// Starts one, and waits until it says that it is there. `place` is the database of a server, and the
     /// server of a worker; `base` is where a server listened before.
     pub(crate) fn start(part: Part, place: &str, base: Option<&str>) -> Self {
-        let this = std::env::current_exe().expect("the test has a file");
-        let listen = base.and_then(|base| base.strip_prefix("http://"));
-        let mut child = Command::new(this)
-            .args(["--exact", "--nocapture"])
-            .arg("nothing_is_lost_and_nothing_told_twice_whatever_dies")
-            .env(PART, format!("{part:?}"))
-            .env(PLACE, place)
-            .env(LISTEN, listen.unwrap_or("127.0.0.1:0"))
+        let command = match part {
+            Part::Server | Part::Worker => again(part, place, base),
+            Part::Python => python(place),
+        };
+        let mut child = { command }
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
-            .expect("it starts");
+            .unwrap_or_else(|error| panic!("a {part:?} does not start: {error}"));
         let output = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut lines = output.lines().map_while(Result::ok);
         let said = lines.find_map(|line| Some(line.split_once("ready: ")?.1.to_owned()));
@@ -84,6 +84,30 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// This program, with a part to play.
+fn again(part: Part, place: &str, base: Option<&str>) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the test has a file"));
+    let listen = base.and_then(|base| base.strip_prefix("http://"));
+    command
+        .args(["--exact", "--nocapture"])
+        .arg("nothing_is_lost_and_nothing_told_twice_whatever_dies")
+        .env(PART, format!("{part:?}"))
+        .env(PLACE, place)
+        .env(LISTEN, listen.unwrap_or("127.0.0.1:0"));
+    command
+}
+
+fn python(server: &str) -> Command {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new("python3");
+    command
+        .arg(here.join("tests/cluster/worker.py"))
+        .arg(here.join("../../examples"))
+        .arg(LEASE.as_secs_f64().to_string())
+        .env("SIDESTREAM_URL", server);
+    command
 }
 
 /// Plays the part that the environment names, for ever; `false` if it names none.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sidestream::core::wire::TaskRecord;
-use sidestream::core::{EventKind, LogEntry};
+use sidestream::core::{Attempt, EventKind, LogEntry};
 use sidestream::store::{LogQuery, PageStart, Store};
 use sidestream::{ChunkType, Filter, ListQuery, Namespace, PostgresStore, Seq, TaskId};
 
@@ -56,6 +56,28 @@ pub(crate) fn every_task_ended_once(acknowledged: &BTreeSet<TaskId>, story: &Sto
     }
 }
 
+/// Each attempt of `work` emits the numbers from 0 on, and its result says how many: a report that was repeated
+/// after its answer was lost was heard once.
+pub(crate) fn outputs_came_once_and_in_order(log: &[LogEntry]) {
+    let mut emitted: BTreeMap<(&TaskId, Attempt), u32> = BTreeMap::new();
+    for entry in log.iter().filter(|of| of.task.tool_name.as_str() == "work") {
+        let (id, at) = (&entry.task.id, entry.event.seq);
+        match &entry.event.kind {
+            EventKind::Output { attempt, payload } => {
+                let next = emitted.entry((id, *attempt)).or_default();
+                assert_eq!(payload.as_str(), next.to_string(), "{id} at {at}");
+                *next += 1;
+            }
+            EventKind::Completed { attempt, result } => {
+                let result = result.as_ref().expect("it has one").as_str();
+                let emitted = emitted.get(&(id, *attempt)).copied();
+                assert_eq!(result, emitted.unwrap_or(0).to_string(), "{id} at {at}");
+            }
+            _ => {}
+        }
+    }
+}
+
 /// R4: at no moment did more run than may.
 pub(crate) fn limits_held(log: &[LogEntry]) {
     let mut running: BTreeMap<&TaskId, ()> = BTreeMap::new();
@@ -90,6 +112,47 @@ pub(crate) fn limits_held(log: &[LogEntry]) {
             );
         }
     }
+}
+
+/// What the workers of one kind have done.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    outputs: usize,
+    completed: usize,
+    suspended: usize,
+    failed: usize,
+}
+
+/// The workers in the servers, elsewhere in Rust and in Python all emit, complete, suspend and fail.
+pub(crate) fn every_kind_of_worker_did_its_part(log: &[LogEntry]) -> BTreeMap<&str, Done> {
+    let mut at_work = BTreeMap::new();
+    let mut done: BTreeMap<&str, Done> = BTreeMap::new();
+    for entry in log {
+        let task = &entry.task.id;
+        if let EventKind::Started { worker, .. } = &entry.event.kind {
+            let kind = ["remote-", "python-"].into_iter();
+            let mut kind = kind.filter(|kind| worker.as_str().starts_with(kind));
+            at_work.insert(task, kind.next().unwrap_or("local"));
+        }
+        let Some(kind) = at_work.get(task) else {
+            continue;
+        };
+        let done = done.entry(kind).or_default();
+        let count = match &entry.event.kind {
+            EventKind::Output { .. } => &mut done.outputs,
+            EventKind::Completed { .. } => &mut done.completed,
+            EventKind::Suspended { .. } => &mut done.suspended,
+            EventKind::Retrying { error, .. } if &*error.message == "not yet" => &mut done.failed,
+            _ => continue,
+        };
+        *count += 1;
+    }
+    for (kind, done) in &done {
+        let all = [done.outputs, done.completed, done.suspended, done.failed];
+        assert!(all.iter().all(|count| *count > 0), "{kind}: {done:?}");
+    }
+    assert_eq!(done.len(), 3, "{done:?}");
+    done
 }
 
 /// L3: the rows say what the log says.

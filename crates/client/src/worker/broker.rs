@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use reqwest::Method;
 use sidestream::core::wire::worker::{ClaimAnswer, ClaimRequest, Report};
 use sidestream::core::{Attempt, Command, Invalid, Rejection, TaskIdentity, ToolName, WorkerId};
-use sidestream::worker::broker::{Broker, Claimed};
+use sidestream::worker::broker::{Broker, Claimed, Slots};
 use sidestream::{Error as WorkError, StoreError, StoreErrorKind};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,8 @@ use crate::client::Client;
 use crate::error::{Error, Problem};
 use crate::stream::Backoff;
 
+/// So many tasks at most are claimed at a time. A server takes no more.
+const CLAIM_MAX: usize = 256;
 /// How long a claim waits for a task. A server may allow less.
 const WAIT_MS: u64 = 25_000;
 /// A report is given up, and repeated, after a sixth of a lease, but within these bounds.
@@ -105,6 +107,16 @@ impl RemoteBroker {
         }
     }
 
+    /// Waits after a claim that was not answered, or much too soon.
+    async fn pause(&self) {
+        if let failures @ 1.. = self.failures.load(Relaxed) {
+            tokio::time::sleep(AGAIN.wait(failures - 1)).await;
+        }
+        if self.is_hasty.load(Relaxed) {
+            tokio::time::sleep(HASTE_WAIT).await;
+        }
+    }
+
     async fn ask(&self, limit: u32, wait: Duration) -> Result<ClaimAnswer, Error> {
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let body = ClaimRequest {
@@ -157,19 +169,19 @@ impl RemoteBroker {
 
 #[async_trait]
 impl Broker for RemoteBroker {
-    async fn ready(&self) {
-        if let failures @ 1.. = self.failures.load(Relaxed) {
-            tokio::time::sleep(AGAIN.wait(failures - 1)).await;
-        }
-        if self.is_hasty.load(Relaxed) {
-            tokio::time::sleep(HASTE_WAIT).await;
-        }
-    }
-
-    async fn claim(&self, limit: u32, stop: &CancellationToken) -> Result<Claimed, WorkError> {
+    async fn claim(&self, slots: &Slots, stop: &CancellationToken) -> Result<Claimed, WorkError> {
+        let slots = async {
+            self.pause().await;
+            slots.free().await;
+            slots.take(CLAIM_MAX)
+        };
+        let Some(slots) = stop.run_until_cancelled(slots).await else {
+            return Ok(Claimed::nothing());
+        };
         if self.is_refused.is_cancelled() {
             return Err(WorkError::ShutDown);
         }
+        let limit = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         let asked = Instant::now();
         let answer = self.claim_or_leave(limit, stop).await;
         let failures = self.failures.load(Relaxed);
@@ -195,12 +207,12 @@ impl Broker for RemoteBroker {
         let since = asked + Duration::from_millis(answer.waited_ms);
         let mut tasks = Vec::with_capacity(answer.tasks.len());
         // A server that gives more than was asked for must not be believed in that.
-        for record in answer.tasks.into_iter().take(limit as usize) {
+        for (record, slot) in answer.tasks.into_iter().zip(slots) {
             let id = record.id.clone();
             match record.into_task() {
                 Ok(task) => {
                     self.room.is(&task.identity().namespace);
-                    tasks.push(task);
+                    tasks.push((task, slot));
                 }
                 Err(error) => tracing::error!(task = %id, %error, "a task cannot be read"),
             }

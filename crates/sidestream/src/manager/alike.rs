@@ -9,6 +9,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use sidestream_core::{Namespace, Timestamp, ToolName};
 
+use crate::worker::running::Work;
+
 /// What is asked for: in which room, of which tools.
 type Question = (Namespace, Arc<[ToolName]>);
 
@@ -27,8 +29,8 @@ pub(super) struct Group {
 /// There was nothing.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Nothing {
-    /// After so many rings of the bell.
-    pub(super) rings: u64,
+    /// After so much that may have brought some.
+    pub(super) work: Work,
     /// When the next task of the tools, whose time has not come yet, is due.
     pub(super) next_due: Option<Timestamp>,
 }
@@ -53,11 +55,12 @@ impl Alike {
 }
 
 impl Group {
-    /// What one of them found lately, if that still holds: no bell has rung since, and no task came due.
-    pub(super) fn nothing(&self, rings: u64, now: Timestamp) -> Option<Nothing> {
-        self.nothing.lock().filter(|nothing| {
-            nothing.rings == rings && nothing.next_due.is_none_or(|due| due > now)
-        })
+    /// What one of them found lately, if that still holds: nothing has happened since, and no task came
+    /// due.
+    pub(super) fn nothing(&self, work: Work, now: Timestamp) -> Option<Nothing> {
+        self.nothing
+            .lock()
+            .filter(|nothing| nothing.work == work && nothing.next_due.is_none_or(|due| due > now))
     }
 
     pub(super) fn found_nothing(&self, nothing: Nothing) {
@@ -77,6 +80,8 @@ impl Drop for Member<'_> {
 
 #[cfg(test)]
 mod tests {
+    use sidestream_core::Seq;
+
     use super::*;
 
     #[test]
@@ -96,9 +101,18 @@ mod tests {
         let group = Group::default();
         let at = Timestamp::from_ms;
         let next_due = Some(at(10));
-        group.found_nothing(Nothing { rings: 3, next_due });
-        assert!(group.nothing(3, at(9)).is_some());
-        assert!(group.nothing(4, at(9)).is_none());
-        assert!(group.nothing(3, at(10)).is_none());
+        let work = |theirs, ours| Work {
+            theirs,
+            ours: Seq(ours),
+        };
+        let (then, theirs, ours) = (work(3, 7), work(4, 7), work(3, 8));
+        group.found_nothing(Nothing {
+            work: then,
+            next_due,
+        });
+        assert!(group.nothing(then, at(9)).is_some());
+        assert!(group.nothing(theirs, at(9)).is_none());
+        assert!(group.nothing(ours, at(9)).is_none());
+        assert!(group.nothing(then, at(10)).is_none());
     }
 }

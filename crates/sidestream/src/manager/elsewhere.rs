@@ -61,7 +61,7 @@ impl TaskManager {
         enough: impl Future<Output = ()> + Send,
     ) -> Result<WorkerClaimed, Error> {
         let claim = self.checked(asked)?;
-        let mut work = self.inner.worker.running().work();
+        let mut changes = self.inner.worker.running().work();
         let mut enough = pin!(enough);
         let came = Instant::now();
         // A worker that is cut off while its claim waits must not be given what it just lost: when its
@@ -77,16 +77,16 @@ impl TaskManager {
                 true => Some(alike.group.turn.lock().await),
                 false => None,
             };
-            // Seen before the claim: what changes during it rings again.
-            let rings = *work.borrow_and_update();
-            let next_due = match alike.group.nothing(rings, self.store().now()) {
+            // Seen before the claim: what changes during it is seen again.
+            let work = *changes.borrow_and_update();
+            let next_due = match alike.group.nothing(work, self.store().now()) {
                 Some(nothing) => nothing.next_due,
                 None => {
                     let Claimed { tasks, next_due } = self.claim_now(claim.clone()).await?;
                     if !tasks.is_empty() {
                         return Ok(WorkerClaimed { tasks, waited });
                     }
-                    alike.group.found_nothing(Nothing { rings, next_due });
+                    alike.group.found_nothing(Nothing { work, next_due });
                     next_due
                 }
             };
@@ -101,7 +101,7 @@ impl TaskManager {
                 () = &mut enough => return Ok(nothing),
                 () = tokio::time::sleep_until(until) => return Ok(nothing),
                 () = self.due(next_due) => {}
-                changed = work.changed() => if changed.is_err() {
+                changed = changes.changed() => if changed.is_err() {
                     return Err(Error::ShutDown);
                 }
             }

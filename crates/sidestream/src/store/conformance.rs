@@ -108,6 +108,7 @@ macro_rules! for_each_promise {
             dispatch: what_holds_no_slot_is_not_counted,
             dispatch: racing_dispatches_do_not_exceed_the_limit,
             claims: the_first_in_line_is_claimed_first,
+            claims: a_batch_claims_what_it_dispatches,
             claims: nothing_is_claimed_before_its_time,
             claims: only_what_was_asked_for_is_claimed,
             claims: a_claimed_task_has_all_that_its_worker_needs,

@@ -1,6 +1,7 @@
 //! What an examination of a store finds: for the one who runs it, in words.
 
 use std::fmt;
+use std::time::Duration;
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,5 +86,16 @@ pub fn bytes_in_words(bytes: u64) -> String {
     match unit {
         0 => format!("{bytes} bytes"),
         _ => format!("{value:.1} {}", UNITS[unit]),
+    }
+}
+
+/// A time for people, of which the beginning says enough: `90 s`, `12 min`, `30 h`, `5 days`.
+#[must_use]
+pub fn time_in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
     }
 }

@@ -43,6 +43,7 @@ mod log;
 mod outcome;
 #[cfg(test)]
 mod plans;
+mod proxy;
 mod queue;
 mod reading;
 mod requests;
@@ -61,6 +62,7 @@ use address::{Address, Place};
 use bell::Bell;
 use connection::Connections;
 use failure::Failure;
+use proxy::Sessions;
 use reading::Reading;
 use spec::Specs;
 use time::Time;
@@ -195,6 +197,7 @@ impl PostgresStore {
         options: PostgresOptions,
     ) -> failure::Result<Self> {
         let connections = Arc::new(Connections::new(&address, &options)?);
+        let sessions = proxy::sessions(&connections).await?;
         let connection = connections.get().await?;
         schema::prepare(&connection, &options.schema, &address.place).await?;
         let rows = connection.query(start::HEAD, &[]).await?;
@@ -206,7 +209,15 @@ impl PostgresStore {
         let channel = format!("{}_log", options.schema);
         let bell = Bell::new(head.seq);
         let mut listening = JoinSet::new();
-        listening.spawn(bell.clone().listen(direct, channel.clone(), head_sql));
+        if sessions == Sessions::Shared && options.listen_url.is_none() {
+            tracing::warn!(
+                look_every = ?options.look_every,
+                "a proxy pools the connections by transaction, so nobody can listen through it: what other \
+                 servers do is noticed late; name the database itself in store.database_listen_url"
+            );
+        } else {
+            listening.spawn(bell.clone().listen(direct, channel.clone(), head_sql));
+        }
         let looking = bell
             .clone()
             .look(Arc::clone(&connections), options.look_every);

@@ -4,8 +4,11 @@
 //! broker is the store of the same process ([`LocalBroker`](super::local::LocalBroker)) or a server on
 //! another machine (`sidestream_client::worker`), and none can tell which.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sidestream_core::{Command, Task, TaskIdentity};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,16 +19,13 @@ use crate::error::Error;
 /// What is cancelled it tells [`RunningTasks`](super::running::RunningTasks), as soon as it hears of it.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// Waits until a claim may bring something. Dropping the future loses nothing.
-    async fn ready(&self);
-
-    /// Gives at most `limit` pending tasks to the worker. It may wait until there is one; when `stop` is
-    /// cancelled it waits no longer, but still returns what it was given. It is never dropped half-way:
-    /// what was claimed must be run.
+    /// Gives pending tasks to the worker, each with a slot that was free. It waits until there is one, and
+    /// may return without any. When `stop` is cancelled it waits no longer, but still returns what it was
+    /// given: call it until it returns nothing. It is never dropped half-way: what was claimed must be run.
     ///
     /// # Errors
     /// [`Error::ShutDown`] when there will never be a task again; any other error is worth another try.
-    async fn claim(&self, limit: u32, stop: &CancellationToken) -> Result<Claimed, Error>;
+    async fn claim(&self, slots: &Slots, stop: &CancellationToken) -> Result<Claimed, Error>;
 
     /// Says what became of an attempt, or that it goes on ([`Command::Renew`]).
     ///
@@ -35,11 +35,39 @@ pub trait Broker: Send + Sync + 'static {
     async fn report(&self, task: &TaskIdentity, command: Command) -> Result<(), Error>;
 }
 
+/// The slots of a worker: so many tasks run at once. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct Slots(Arc<Semaphore>);
+
+/// A slot that a task takes, until this is dropped.
+#[derive(Debug)]
+pub struct Slot(#[expect(dead_code, reason = "held, not looked at")] OwnedSemaphorePermit);
+
+impl Slots {
+    pub(super) fn new(count: u32) -> Self {
+        Self(Arc::new(Semaphore::new(count as usize)))
+    }
+
+    /// Waits until one is free.
+    pub async fn free(&self) {
+        let free = self.0.acquire().await;
+        drop(free.expect("it is never closed"));
+    }
+
+    /// Takes those that are free, but so many at most. A claim asks for as many tasks: so it is made as late
+    /// as can be.
+    #[must_use]
+    pub fn take(&self, max: usize) -> Vec<Slot> {
+        let next = || Arc::clone(&self.0).try_acquire_owned().ok().map(Slot);
+        std::iter::from_fn(next).take(max).collect()
+    }
+}
+
 /// What a worker was given.
 #[derive(Debug)]
 pub struct Claimed {
-    /// The tasks, each running, at its new attempt.
-    pub tasks: Vec<Task>,
+    /// The tasks, each running, at its new attempt, and the slot that it takes.
+    pub tasks: Vec<(Task, Slot)>,
     /// Their leases began then, or later.
     pub since: Instant,
     /// Their attempts began then, as well as that can be told.

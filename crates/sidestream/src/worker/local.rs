@@ -6,29 +6,40 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use sidestream_core::{Command, TaskIdentity, Timestamp};
-use tokio::sync::watch;
+use sidestream_core::{Command, TaskIdentity, Timestamp, ToolName};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::store::{self, Answer, Request, Store};
-use crate::worker::broker::{Broker, Claimed};
-use crate::worker::running::RunningTasks;
-use crate::writer::Writer;
+use crate::worker::broker::{Broker, Claimed, Slot, Slots};
+use crate::worker::running::{RunningTasks, Work};
+use crate::writer::{Claimant, Reply, Writer};
 
-/// Claims from a store of this process, and is woken by its events.
+/// So many tasks at most are claimed at a time: as many as a batch has requests.
+const CLAIM_MAX: usize = 1_024;
+
+/// Claims from a store of this process. What is committed here takes a claim along; when others commit, or
+/// a task comes due, one goes by itself.
 pub(crate) struct LocalBroker {
     store: Arc<dyn Store>,
     writer: Writer,
     /// What is claimed, but for how many.
     claim: store::Claim,
-    waiting: Mutex<Waiting>,
+    work: watch::Receiver<Work>,
+    last: Mutex<Last>,
+    /// Where claims come from, until the worker first asks for one.
+    gone: Mutex<Option<mpsc::UnboundedSender<Gone>>>,
+    /// The claims that have gone, in order. Only the worker waits here.
+    going: tokio::sync::Mutex<mpsc::UnboundedReceiver<Gone>>,
 }
 
-/// What the next claim waits for.
-struct Waiting {
-    work: watch::Receiver<u64>,
+/// What the last claim saw.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    /// What had happened that may have brought work.
+    seen: Work,
     next: Next,
 }
 
@@ -43,6 +54,51 @@ enum Next {
     WhenToldTo,
 }
 
+/// A claim that has gone, and what it took along.
+#[derive(Debug)]
+struct Gone {
+    slots: Vec<Slot>,
+    since: Instant,
+    /// What had happened by then.
+    seen: Work,
+    answer: oneshot::Receiver<Reply>,
+}
+
+/// Makes the claims.
+struct Claims {
+    claim: store::Claim,
+    slots: Slots,
+    work: watch::Receiver<Work>,
+    gone: mpsc::UnboundedSender<Gone>,
+}
+
+impl Claimant for Claims {
+    fn tools(&self) -> &[ToolName] {
+        &self.claim.tools
+    }
+
+    fn claim(&self) -> Option<(Request, oneshot::Sender<Reply>)> {
+        let slots = self.slots.take(CLAIM_MAX);
+        if slots.is_empty() {
+            return None;
+        }
+        let claim = store::Claim {
+            limit: u32::try_from(slots.len()).unwrap_or(u32::MAX),
+            ..self.claim.clone()
+        };
+        let (reply, answer) = oneshot::channel();
+        let gone = Gone {
+            slots,
+            since: Instant::now(),
+            // Seen before the claim: what changes during it is seen again.
+            seen: *self.work.borrow(),
+            answer,
+        };
+        self.gone.send(gone).ok()?;
+        Some((Request::Claim(claim), reply))
+    }
+}
+
 impl LocalBroker {
     pub(crate) fn new(
         store: Arc<dyn Store>,
@@ -50,75 +106,123 @@ impl LocalBroker {
         claim: store::Claim,
         running: &RunningTasks,
     ) -> Self {
-        let (work, next) = (running.work(), Next::Now);
+        let work = running.work();
+        let last = Last {
+            seen: *work.borrow(),
+            next: Next::Now,
+        };
+        let (gone, going) = mpsc::unbounded_channel();
         Self {
             store,
             writer,
             claim,
-            waiting: Mutex::new(Waiting { work, next }),
+            work,
+            last: Mutex::new(last),
+            gone: Mutex::new(Some(gone)),
+            going: tokio::sync::Mutex::new(going),
         }
+    }
+
+    /// Has claims go along with what is committed, from the first time that this is called.
+    fn stand(&self, slots: &Slots) {
+        if let Some(gone) = self.gone.lock().take() {
+            self.writer.stand(Arc::new(Claims {
+                claim: self.claim.clone(),
+                slots: slots.clone(),
+                work: self.work.clone(),
+                gone,
+            }));
+        }
+    }
+
+    /// Waits until there may be work that no batch of this process took a claim along for.
+    async fn called(&self) {
+        let Last { seen, next } = *self.last.lock();
+        let due = async {
+            match next {
+                Next::Now => {}
+                Next::Due(at) => {
+                    let wait = at.since(self.store.now());
+                    tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+                }
+                Next::WhenToldTo => std::future::pending().await,
+            }
+        };
+        let mut work = self.work.clone();
+        tokio::select! {
+            biased;
+            // The sender is gone only with the whole process's work.
+            _ = work.wait_for(|now| now.theirs != seen.theirs || now.ours > seen.ours) => {}
+            () = due => {}
+        }
+    }
+
+    /// The next claim to go, or that has gone; `None` once there will be no more.
+    async fn next_claim(&self, slots: &Slots, stop: &CancellationToken) -> Option<Gone> {
+        let mut going = self.going.lock().await;
+        let worth_it = async {
+            self.called().await;
+            slots.free().await;
+        };
+        let gone = tokio::select! {
+            biased;
+            gone = going.recv() => return gone,
+            () = worth_it => {
+                self.writer.claim_now();
+                stop.run_until_cancelled(going.recv()).await
+            }
+            () = stop.cancelled() => None,
+        };
+        match gone {
+            Some(gone) => gone,
+            None => {
+                self.writer.leave();
+                going.try_recv().ok()
+            }
+        }
+    }
+
+    /// What a claim brought.
+    async fn brought(&self, gone: Gone) -> Result<Claimed, Error> {
+        let answer = gone.answer.await.unwrap_or(Err(Error::ShutDown));
+        let (claimed, last) = match answer {
+            Ok((Answer::Claimed(claimed), last)) => (claimed, last),
+            Ok((other, _)) => unreachable!("a claim is answered as one: {other:?}"),
+            Err(error) => {
+                self.last.lock().next = Next::Now;
+                return Err(error);
+            }
+        };
+        let next = match claimed.next_due {
+            _ if claimed.tasks.len() == gone.slots.len() => Next::Now,
+            Some(at) => Next::Due(at),
+            None => Next::WhenToldTo,
+        };
+        let seen = Work {
+            // It was the last of its batch.
+            ours: last.map_or(gone.seen.ours, |last| last.max(gone.seen.ours)),
+            ..gone.seen
+        };
+        *self.last.lock() = Last { seen, next };
+        let started_at = claimed.tasks.first().and_then(|task| task.started_at);
+        let age = started_at.map_or(Duration::ZERO, |at| self.store.now().since(at));
+        Ok(Claimed {
+            tasks: claimed.tasks.into_iter().zip(gone.slots).collect(),
+            since: gone.since,
+            began: Instant::now().checked_sub(age).unwrap_or(gone.since),
+        })
     }
 }
 
 #[async_trait]
 impl Broker for LocalBroker {
-    async fn ready(&self) {
-        let (mut work, next) = {
-            let waiting = self.waiting.lock();
-            (waiting.work.clone(), waiting.next)
-        };
-        let until = match next {
-            Next::Now => return,
-            Next::Due(at) => Some(at.since(self.store.now())),
-            Next::WhenToldTo => None,
-        };
-        let due = async {
-            match until {
-                Some(wait) => tokio::time::sleep(wait.max(Duration::from_millis(1))).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            // The sender is gone only with the whole process's work.
-            _ = work.changed() => {}
-            () = due => {}
+    async fn claim(&self, slots: &Slots, stop: &CancellationToken) -> Result<Claimed, Error> {
+        self.stand(slots);
+        match self.next_claim(slots, stop).await {
+            Some(gone) => self.brought(gone).await,
+            None if stop.is_cancelled() => Ok(Claimed::nothing()),
+            None => Err(Error::ShutDown),
         }
-    }
-
-    async fn claim(&self, limit: u32, _stop: &CancellationToken) -> Result<Claimed, Error> {
-        // Seen before the claim: what changes during it rings again.
-        self.waiting.lock().work.mark_unchanged();
-        let claim = store::Claim {
-            limit,
-            ..self.claim.clone()
-        };
-        let since = Instant::now();
-        let claimed = match self.writer.submit(Request::Claim(claim)).await {
-            Ok(Answer::Claimed(claimed)) => claimed,
-            Ok(other) => unreachable!("a claim is answered as one: {other:?}"),
-            Err(error) => {
-                self.waiting.lock().next = Next::Now;
-                return Err(error);
-            }
-        };
-        self.waiting.lock().next = match claimed.next_due {
-            _ if claimed.tasks.len() == limit as usize => Next::Now,
-            Some(at) => Next::Due(at),
-            None => Next::WhenToldTo,
-        };
-        let tasks = claimed.tasks;
-        let (now, started_at) = (
-            Instant::now(),
-            tasks.first().and_then(|task| task.started_at),
-        );
-        let age = started_at.map_or(Duration::ZERO, |at| self.store.now().since(at));
-        let began = now.checked_sub(age).unwrap_or(since);
-        Ok(Claimed {
-            tasks,
-            since,
-            began,
-        })
     }
 
     async fn report(&self, task: &TaskIdentity, command: Command) -> Result<(), Error> {

@@ -71,10 +71,18 @@ impl Running {
 #[derive(Debug)]
 pub struct RunningTasks {
     attempts: Mutex<Attempts>,
-    /// How often it has rung.
-    work: watch::Sender<u64>,
+    work: watch::Sender<Work>,
     left: watch::Sender<()>,
     doubt: watch::Sender<()>,
+}
+
+/// What may have brought work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Work {
+    /// How often events of others have.
+    pub(crate) theirs: u64,
+    /// The last event of this process that has.
+    pub(crate) ours: Seq,
 }
 
 #[derive(Debug, Default)]
@@ -123,7 +131,7 @@ impl Default for RunningTasks {
     fn default() -> Self {
         Self {
             attempts: Mutex::default(),
-            work: watch::Sender::new(0),
+            work: watch::Sender::default(),
             left: watch::Sender::new(()),
             doubt: watch::Sender::new(()),
         }
@@ -155,12 +163,12 @@ impl RunningTasks {
     }
 
     /// Rings when a claim may bring something that the last one did not.
-    pub(crate) fn work(&self) -> watch::Receiver<u64> {
+    pub(crate) fn work(&self) -> watch::Receiver<Work> {
         self.work.subscribe()
     }
 
     fn ring(&self) {
-        self.work.send_modify(|rings| *rings += 1);
+        self.work.send_modify(|work| work.theirs += 1);
     }
 
     pub(crate) fn enter(&self, task: &Task) -> Running {
@@ -240,15 +248,18 @@ impl RunningTasks {
 }
 
 impl Observer for RunningTasks {
-    fn observe(&self, entries: &[LogEntry], _is_ours: bool) {
+    fn observe(&self, entries: &[LogEntry], is_ours: bool) {
         for entry in entries {
             if entry.event.kind == EventKind::Cancelled {
                 let task = &entry.task;
                 self.cancelled(&task.namespace, &task.id, entry.event.seq);
             }
         }
-        if entries.iter().any(|entry| entry.event.kind.may_free_work()) {
-            self.ring();
+        let mut entries = entries.iter().rev();
+        match entries.find(|entry| entry.event.kind.may_free_work()) {
+            Some(last) if is_ours => self.work.send_modify(|work| work.ours = last.event.seq),
+            Some(_) => self.ring(),
+            None => {}
         }
     }
 

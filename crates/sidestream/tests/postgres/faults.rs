@@ -200,7 +200,7 @@ enum Then {
 /// Sends on what a client sent.
 async fn pass_on(plan: &Plan, sent: &[u8], server: &mut OwnedWriteHalf) -> Then {
     let (odds, dice) = (plan.odds, &plan.dice);
-    if dice.falls(odds.cut) {
+    if plan.has_vanished.load(Ordering::SeqCst) || dice.falls(odds.cut) {
         return Then::Breaks;
     }
     if dice.falls(odds.stall) {

@@ -59,8 +59,10 @@ fn come_to_rest(cluster: &Cluster) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_reader_sees_every_place_once_and_in_order() {
     let settings = vec!["max_connections=300".to_owned()];
-    let fsync = false;
-    let cluster = Arc::new(Cluster::start_with(Options { fsync, settings }));
+    let cluster = Arc::new(Cluster::start_with(Options {
+        settings,
+        ..Options::default()
+    }));
     let (url, store) = fresh(&cluster).await;
     let run = {
         let (url, cluster) = (url.clone(), Arc::clone(&cluster));

@@ -32,8 +32,10 @@ impl Backend for Unprepared {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_kept_in_a_session_if_so_told() {
     let settings = vec!["log_statement=all".to_owned()];
-    let fsync = false;
-    let cluster = Arc::new(Cluster::start_with(Options { fsync, settings }));
+    let cluster = Arc::new(Cluster::start_with(Options {
+        settings,
+        ..Options::default()
+    }));
     let backend = Unprepared(Arc::clone(&cluster));
     check("it_answers_as_the_reference_does", backend).await;
     let log = cluster.log();

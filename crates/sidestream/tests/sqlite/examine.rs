@@ -1,11 +1,15 @@
 //! What an examination finds.
 
+use std::sync::Arc;
+
 use rusqlite::Connection;
-use sidestream::store::SqliteStore;
+use sidestream::clock::{Clock, ManualClock, SystemClock};
 use sidestream::store::finding::{Finding, Verdict};
+use sidestream::store::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
 
 use crate::support::{dispatch_some, open};
+use crate::work::{is_told_of_the_line, line_up};
 
 fn about<'a>(findings: &'a [Finding], topic: &str) -> &'a Finding {
     let found = findings.iter().find(|finding| finding.topic == topic);
@@ -23,7 +27,7 @@ async fn a_healthy_database_is_good_in_every_respect() {
     for finding in others {
         assert_eq!(finding.verdict, Verdict::Good, "{finding:?}");
     }
-    assert_eq!(findings.len(), 6);
+    assert_eq!(findings.len(), 7);
 }
 
 #[tokio::test]
@@ -48,4 +52,18 @@ async fn what_is_wrong_is_named_with_what_to_do() {
     assert_eq!(integrity.verdict, Verdict::Bad, "{integrity:?}");
     assert!(integrity.seen.contains("tasks_by_started"), "{integrity:?}");
     assert!(integrity.advice.contains("restore"), "{integrity:?}");
+}
+
+#[tokio::test]
+async fn tasks_of_tools_that_nobody_has_are_named() {
+    let directory = TempDir::new().expect("a directory");
+    let two_hours_ago = SystemClock.now().plus_ms(-7_200_000);
+    let clock = ManualClock::starting_at(two_hours_ago);
+    let options = SqliteOptions {
+        clock: Arc::new(clock.clone()),
+        ..SqliteOptions::default()
+    };
+    let store = SqliteStore::open(directory.path(), options).expect("it opens");
+    line_up(&store, &clock).await;
+    is_told_of_the_line(&SqliteStore::examine(directory.path()).expect("it is examined"));
 }

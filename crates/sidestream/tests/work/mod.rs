@@ -3,22 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sidestream::clock::{Clock, ManualClock};
 use sidestream::core::task::TaskDefaults;
 use sidestream::core::{
     Command, Namespace, NewTask, ReportNumber, Seq, Status, Task, TaskId, ToolName, WorkerId,
     lifecycle,
 };
 use sidestream::error::StoreError;
+use sidestream::store::finding::{Finding, Verdict};
 use sidestream::store::{
     Admission, Answer, Claim, Limits, ListQuery, LogQuery, PageStart, Request, Store,
 };
 
 pub(crate) fn dispatch(id: &str, args: serde_json::Value) -> Request {
-    let id = TaskId::new(id).expect("a plain id");
     let task = NewTask::new("tool")
         .args(args)
         .agent("agent")
         .thread("thread");
+    dispatched(id, task)
+}
+
+fn dispatched(id: &str, task: NewTask) -> Request {
+    let id = TaskId::new(id).expect("a plain id");
     let spec = task.into_spec(Namespace::default(), id, TaskDefaults::default());
     Request::Dispatch {
         spec: Arc::new(spec.expect("a plain task")),
@@ -51,6 +57,48 @@ pub(crate) async fn claim(store: &dyn Store, limit: u32) -> Result<Vec<Task>, St
         Ok(Answer::Claimed(claimed)) => Ok(claimed.tasks),
         other => panic!("expected a claim, got {other:?}"),
     }
+}
+
+/// Two hours' work that nobody, or somebody, does: `clock` is the store's, and two hours slow.
+pub(crate) async fn line_up(store: &dyn Store, clock: &ManualClock) {
+    let task = |tool: &str| NewTask::new(tool).args(serde_json::json!({}));
+    let now = clock.now();
+    let (soon, later) = (now.plus_ms(3_600_000), now.plus_ms(36_000_000));
+    let batch = [
+        ("nobody", None),
+        ("nobody", None),
+        ("delayed", Some(soon)),
+        ("later", Some(later)),
+        ("tool", None),
+        ("tool", None),
+    ];
+    let commit = async |batch: Vec<Request>| {
+        let committed = store.commit(batch).await.expect("it is committed");
+        assert!(committed.answers.iter().all(Result::is_ok));
+    };
+    let batch = batch.into_iter().enumerate().map(|(n, (tool, run_at))| {
+        let mut task = task(tool);
+        task.run_at = run_at;
+        dispatched(&format!("{tool}-{n}"), task)
+    });
+    commit(batch.collect()).await;
+    let running = claim(store, 1).await.expect("it is claimed");
+    assert_eq!(running.len(), 1, "of those of `tool`, one runs");
+    clock.advance_ms(7_190_000);
+    commit(vec![dispatched("new", task("new"))]).await;
+}
+
+/// What an examination finds of [`line_up`].
+pub(crate) fn is_told_of_the_line(findings: &[Finding]) {
+    let found = findings.iter().find(|finding| finding.topic == "tools");
+    let found = found.expect("it looks at the tools");
+    assert_eq!(found.verdict, Verdict::Doubtful, "{found:?}");
+    assert_eq!(
+        found.seen,
+        "2 tasks of nobody have waited for up to 2 h, and none of it runs; \
+         a task of delayed has waited for 60 min, and none of it runs"
+    );
+    assert!(found.advice.contains("remote = true"), "{found:?}");
 }
 
 pub(crate) fn complete(task: &Task) -> Request {

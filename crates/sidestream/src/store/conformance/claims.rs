@@ -33,6 +33,83 @@ pub(super) async fn the_first_in_line_is_claimed_first(world: &mut World) {
     assert!(world.claim(some(100)).await.is_empty());
 }
 
+/// A claim takes what its own batch dispatches, in line with what waited already; within the limits, and as
+/// the rest of the batch has left it.
+pub(super) async fn a_batch_claims_what_it_dispatches(world: &mut World) {
+    for is_one_cancelled in [false, true] {
+        let now = world.now();
+        let id = |id: &str| format!("{id} {is_one_cancelled}");
+        let new = |name: &str, priority: i16| {
+            spec(&id(name), NewTask::new("a").agent("y").priority(priority))
+        };
+        let of_x = |name: &str, priority: i16| {
+            spec(&id(name), NewTask::new("a").agent("x").priority(priority))
+        };
+        let waiting = [of_x("4", 3), new("2", 5), new("cancelled", 6)];
+        let waiting = world.dispatch_all(waiting).await;
+        let mut batch = vec![
+            dispatch(&of_x("1", 9)),
+            dispatch(&new("3", 4)),
+            dispatch(&spec(
+                &id("later"),
+                NewTask::new("a").run_at(now.plus_ms(70)),
+            )),
+            dispatch(&spec(&id("other"), NewTask::new("b").priority(9_i16))),
+            dispatch(&new("5", 2)),
+        ];
+        if is_one_cancelled {
+            batch.push(asked(&waiting[2], Command::Cancel));
+        }
+        batch.push(Request::Claim(Claim {
+            limit: if is_one_cancelled { 3 } else { 4 },
+            limits: Arc::new(Limits {
+                total: None,
+                per_agent: Some(3),
+                per_tool: per_tool(&[("a", 4)]).per_tool.clone(),
+            }),
+            ..claim(&["a"])
+        }));
+        let claimed = match world.commit(batch).await.pop() {
+            Some(Ok(Answer::Claimed(claimed))) => claimed,
+            other => panic!("{other:?}"),
+        };
+        let expected: &[&str] = match is_one_cancelled {
+            false => &["1", "cancelled", "2", "3"],
+            true => &["1", "2", "3"],
+        };
+        let expected: Vec<String> = expected.iter().map(|it| id(it)).collect();
+        assert_eq!(ids(&claimed.tasks), expected);
+        assert_eq!(claimed.next_due, Some(now.plus_ms(70)));
+        let starts = claimed.tasks.iter().map(|task| task.seq.0);
+        assert!(starts.clone().is_sorted(), "begun in order");
+        for task in &claimed.tasks {
+            assert_eq!(world.row(task).await.as_ref(), Some(task));
+        }
+        // Their agents, and the tool, have no slot left.
+        let limits = Arc::new(Limits {
+            per_agent: Some(1),
+            ..Limits::default()
+        });
+        let more = Claim {
+            limits,
+            ..claim(&["a"])
+        };
+        assert!(world.claim(more).await.is_empty());
+        for task in world
+            .claim(claim(&["a", "b"]))
+            .await
+            .iter()
+            .chain(&claimed.tasks)
+        {
+            world.must(task, complete(task.attempt, "1")).await;
+        }
+        world.clock.advance_ms(70);
+        for task in world.claim(claim(&["a"])).await {
+            world.must(&task, complete(task.attempt, "1")).await;
+        }
+    }
+}
+
 /// A task that is dispatched for later, or waits between two attempts, is left until it is due, and
 /// the worker is told when that is.
 pub(super) async fn nothing_is_claimed_before_its_time(world: &mut World) {

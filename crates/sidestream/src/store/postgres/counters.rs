@@ -164,6 +164,11 @@ impl Counters {
         self.read.insert(scope, counts);
     }
 
+    /// Has this counter been read?
+    pub(super) fn knows(&self, scope: &Scope) -> bool {
+        self.read.contains_key(scope)
+    }
+
     /// How many of the tasks that take slots stand where.
     pub(super) fn ours(&self, scope: Scope) -> Result<Counts> {
         let read = self.read.get(&scope);

@@ -10,14 +10,16 @@ use tokio_postgres::AsyncMessage;
 
 use super::address::Address;
 use super::connection::{Connection, Connections, quoted};
-use super::failure::{Failure, Result};
+use super::failure::{FORGETS, FORGETS_ADVICE, Failure, Result};
+use super::proxy::Sessions;
 use super::spec::Specs;
-use super::{PostgresOptions, PostgresStore, Value, check_schema, log, schema};
+use super::{PostgresOptions, PostgresStore, Value, check_schema, log, proxy, schema};
 use crate::chance::{self, SystemChance};
 use crate::clock::{Clock, SystemClock};
 use crate::error::StoreError;
 use crate::store::Head;
 use crate::store::finding::{Finding, bytes_in_words};
+use crate::store::waiting::{self, WAITED_MS_MIN, Waiting};
 
 /// So long a notification may take.
 const NOTIFIED_WITHIN: Duration = Duration::from_secs(3);
@@ -83,12 +85,14 @@ async fn examine(
     direct: &Address,
     options: &PostgresOptions,
 ) -> Result<Vec<Finding>> {
-    let connections = Connections::new(address, options)?;
+    let (proxy, options) = proxy(address, options).await?;
+    let connections = Connections::new(address, &options)?;
     let connection = connections.get().await?;
     let version = schema::known(&connection, &options.schema, &address.place).await?;
     let schema = options.schema.as_str();
     let findings = vec![
         journey(&connection, version).await?,
+        proxy,
         durability(&connection).await?,
         notifications(&connection, direct).await?,
         clock(&connection).await?,
@@ -97,9 +101,33 @@ async fn examine(
         indexes(&connection, schema).await?,
         bloat(&connection, schema).await?,
         age(&connection).await?,
+        tools(&connection).await?,
     ];
     connection.give_back();
     Ok(findings)
+}
+
+/// Goes on without prepared statements where they would be forgotten.
+async fn proxy(address: &Address, options: &PostgresOptions) -> Result<(Finding, PostgresOptions)> {
+    let mut options = options.clone();
+    let seen = match proxy::sessions(&Connections::new(address, &options)?).await {
+        Ok(seen) => seen,
+        Err(Failure::Forgotten(how)) => {
+            options.prepared = false;
+            let seen = format!("the database {FORGETS} ({how})");
+            return Ok((Finding::bad("proxy", seen, FORGETS_ADVICE), options));
+        }
+        Err(other) => return Err(other),
+    };
+    let statements = match options.prepared {
+        true => "keeps prepared statements",
+        false => "is not asked to keep prepared statements",
+    };
+    let seen = match seen {
+        Sessions::Own => format!("none is seen that pools by transaction; the server {statements}"),
+        Sessions::Shared => format!("one pools connections by transaction; it {statements}"),
+    };
+    Ok((Finding::good("proxy", seen), options))
 }
 
 async fn journey(connection: &Connection, version: i64) -> Result<Finding> {
@@ -331,6 +359,36 @@ async fn age(connection: &Connection) -> Result<Finding> {
             "at two thousand million PostgreSQL stops: VACUUM FREEZE, and find what keeps autovacuum from it",
         ),
     })
+}
+
+/// Tools whose tasks wait while none of them runs. Each part of the line has an index of its own.
+async fn tools(connection: &Connection) -> Result<Finding> {
+    let now = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    let rows = connection.query(now, &[]).await?;
+    let now: i64 = one(&rows)?.try_get(0)?;
+    let sql = "SELECT c.value, w.tasks, w.since FROM @counters c
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS tasks, min(due_at_ms) AS since FROM (
+                SELECT due_at_ms FROM @tasks WHERE tool_name = c.value AND queue = 'ready'
+                UNION ALL
+                SELECT due_at_ms FROM @tasks
+                WHERE tool_name = c.value AND queue = 'delayed' AND due_at_ms <= $1
+            ) AS line
+        ) AS w
+        WHERE c.scope = 'tool' AND c.namespace = '' AND NOT c.is_external
+            AND c.pending > 0 AND c.running = 0 AND w.since <= $2
+        ORDER BY w.since, c.value";
+    let times = [now.into(), now.saturating_sub(WAITED_MS_MIN).into()];
+    let rows = connection.query(sql, &times).await?;
+    let waiting = rows.iter().map(|row| {
+        Ok(Waiting {
+            tool: row.try_get(0)?,
+            tasks: row.try_get::<_, i64>(1)?.cast_unsigned(),
+            since: Timestamp::from_ms(row.try_get(2)?),
+        })
+    });
+    let waiting: Vec<Waiting> = waiting.collect::<Result<_>>()?;
+    Ok(waiting::finding(&waiting, Timestamp::from_ms(now)))
 }
 
 fn one(rows: &[tokio_postgres::Row]) -> Result<&tokio_postgres::Row> {

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::fmt;
 
 use deadpool_postgres::PoolError;
+use rustls::CertificateError;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::outcome::Pending;
@@ -28,13 +29,22 @@ pub(super) enum Failure {
     Committing(Box<Pending>),
     /// It broke while it was being committed, and nobody could be asked whether it was.
     OutcomeUnknown(Box<Failure>),
+    /// A statement that was prepared is not there any more, or is another's.
+    Forgotten(String),
     /// The database cannot be used at all, for a reason that has been put into words.
     Refused(StoreErrorKind, String),
 }
 
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
-        Self::Server(error)
+        let forgotten = [
+            SqlState::INVALID_SQL_STATEMENT_NAME,
+            SqlState::DUPLICATE_PSTATEMENT,
+        ];
+        match error.code() {
+            Some(code) if forgotten.contains(code) => Self::Forgotten(told(&error)),
+            _ => Self::Server(error),
+        }
     }
 }
 
@@ -123,7 +133,10 @@ impl Failure {
                     StoreErrorKind::Bug => {
                         format!("a mistake in the use of {place}: {}", told(&error))
                     }
-                    _ => format!("{place} did not do it: {}", told(&error)),
+                    _ => match distrust(&error) {
+                        Some(why) => format!("no connection to {place}: {why}"),
+                        None => format!("{place} did not do it: {}", told(&error)),
+                    },
                 };
                 StoreError::new(kind, message).caused_by(error)
             }
@@ -139,6 +152,10 @@ impl Failure {
                 let message = format!("{place} did not say whether it committed: {cause}");
                 StoreError::new(kind, message).caused_by(cause)
             }
+            Self::Forgotten(how) => {
+                let message = format!("{place} {FORGETS}: {FORGETS_ADVICE} ({how})");
+                StoreError::new(kind, message)
+            }
             Self::Refused(_, message) => StoreError::new(kind, message),
         }
     }
@@ -153,12 +170,21 @@ impl Failure {
                 // A value that does not fit its column, or a column that is not what it was.
                 None => StoreErrorKind::Bug,
             },
-            Self::TimedOut(_) | Self::NoConnection(_) => StoreErrorKind::Unavailable,
+            Self::TimedOut(_) | Self::NoConnection(_) | Self::Forgotten(_) => {
+                StoreErrorKind::Unavailable
+            }
             Self::Committing(_) | Self::OutcomeUnknown(_) => StoreErrorKind::OutcomeUnknown,
             Self::Refused(kind, _) => *kind,
         }
     }
 }
+
+/// What is wrong where a prepared statement is not there any more…
+pub(super) const FORGETS: &str = "is behind a proxy that pools connections by transaction and does not know of \
+    prepared statements";
+/// …and what to do.
+pub(super) const FORGETS_ADVICE: &str = "set store.database_prepared = false, or have the proxy bring them along \
+    (PgBouncer's max_prepared_statements, since 1.21)";
 
 /// What went wrong, in the server's own words where it has any.
 pub(super) fn told(error: &tokio_postgres::Error) -> String {
@@ -168,6 +194,57 @@ pub(super) fn told(error: &tokio_postgres::Error) -> String {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         },
+    }
+}
+
+/// Why there is no TLS to the server, in words that name what to change.
+fn distrust(error: &tokio_postgres::Error) -> Option<String> {
+    let reason = |error: &rustls::Error| match error {
+        rustls::Error::InvalidCertificate(problem) => distrusted(problem),
+        other => format!("TLS: {other}"),
+    };
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        if let Some(error) = found.downcast_ref() {
+            return Some(reason(error));
+        }
+        // TLS reports its errors as those of the connection beneath.
+        let beneath = found.downcast_ref::<std::io::Error>();
+        if let Some(error) = beneath.and_then(|error| error.get_ref()?.downcast_ref()) {
+            return Some(reason(error));
+        }
+        cause = found.source();
+    }
+    let cause = error.source()?.to_string();
+    let refuses = cause.contains("does not support TLS");
+    refuses.then(|| "it speaks no TLS, which sslmode in its URL asks for".to_owned())
+}
+
+/// Why a certificate does not prove who the server is.
+fn distrusted(problem: &CertificateError) -> String {
+    match problem {
+        CertificateError::UnknownIssuer => {
+            "its certificate is of no authority that is trusted here; \
+            sslrootcert in its URL names a file of those that are"
+                .to_owned()
+        }
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => {
+            // Each as `DnsName("db.example.com")` or `IpAddress(127.0.0.1)`.
+            let names = presented.iter().filter_map(|name| {
+                let name = name.trim_end_matches([')', '"']);
+                name.rsplit(['(', '"']).next()
+            });
+            let names: Vec<_> = names.collect();
+            let (expected, names) = (expected.to_str(), names.join(", "));
+            format!("its certificate is not for {expected}, but for {names}")
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired".to_owned()
+        }
+        other => format!("its certificate is not accepted: {other}"),
     }
 }
 

@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::failure::Result;
 use super::row::{SELECTED, lane, namespace_of_lanes};
 use crate::store::Claim;
+use crate::store::stored::Stored;
 
 /// A task's place in the queue; the least is the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,8 +29,29 @@ pub(super) struct Waiting {
     pub(super) tool: ToolName,
     pub(super) namespace: Namespace,
     pub(super) agent: Option<AgentId>,
-    /// How many of the agent's tasks run, as the counters say.
-    pub(super) agent_running: i64,
+    /// How many of the agent's tasks run, as the counters say; `None` if they were asked before.
+    pub(super) agent_running: Option<i64>,
+    /// Has it not been written yet? Then no index has it.
+    pub(super) is_unwritten: bool,
+}
+
+impl Waiting {
+    /// One that is ready, and has not been written.
+    pub(super) fn unwritten(stored: &Stored) -> Self {
+        let task = stored.task.identity();
+        Self {
+            place: Place {
+                priority: Reverse(stored.task.spec.priority.into()),
+                due_at_ms: stored.task.due_at().ms(),
+                key: stored.key,
+            },
+            tool: task.tool_name.clone(),
+            namespace: task.namespace.clone(),
+            agent: task.agent_id.clone(),
+            agent_running: None,
+            is_unwritten: true,
+        }
+    }
 }
 
 /// More than any agent has running.
@@ -146,14 +168,9 @@ pub(super) fn next_due(claim: &Claim) -> (&'static str, Option<Value<'_>>) {
     }
 }
 
-/// The next tasks of the lines, from each at most so many.
-pub(super) async fn of_lines(
-    connection: &Connection,
-    tools: &[&str],
-    max: i64,
-) -> Result<Vec<Waiting>> {
-    let values = [Value::texts(tools.iter().copied()), max.into()];
-    read(&connection.query(&LINES, &values).await?)
+/// The values of [`LINES`]: from each line at most so many.
+pub(super) fn of_lines<'v>(tools: &[&'v str], max: i64) -> [Value<'v>; 2] {
+    [Value::texts(tools.iter().copied()), max.into()]
 }
 
 /// The next tasks of the lanes that are open, of all at most so many.
@@ -188,7 +205,8 @@ pub(super) async fn of_lanes(
     read(&connection.query(&LANES, &values).await?)
 }
 
-fn read(rows: &[Row]) -> Result<Vec<Waiting>> {
+/// The tasks that were read, in order.
+pub(super) fn read(rows: &[Row]) -> Result<Vec<Waiting>> {
     let waiting = rows.iter().map(|row| {
         let mut cells = Cells::of(row);
         Ok(Waiting {
@@ -200,7 +218,8 @@ fn read(rows: &[Row]) -> Result<Vec<Waiting>> {
             tool: ToolName::new(cells.text()?)?,
             namespace: Namespace::new(cells.text()?)?,
             agent: cells.made(AgentId::new)?,
-            agent_running: cells.next()?,
+            agent_running: Some(cells.next()?),
+            is_unwritten: false,
         })
     });
     let mut waiting = waiting.collect::<Result<Vec<_>>>()?;

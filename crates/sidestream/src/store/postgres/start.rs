@@ -87,6 +87,9 @@ impl Named {
         for request in batch {
             named.add(request);
         }
+        if batch.iter().any(has_slots_for_agents) {
+            named.count_agents(batch);
+        }
         named.counted.sort();
         named.counted.dedup();
         named
@@ -142,11 +145,28 @@ impl Named {
         }
     }
 
+    /// What is dispatched may be claimed at once: so the slots of its agents are counted.
+    fn count_agents(&mut self, batch: &[Request]) {
+        for request in batch {
+            if let Request::Dispatch { spec, .. } = request
+                && let Some(agent) = &spec.identity.agent_id
+            {
+                let namespace = spec.identity.namespace.clone();
+                let scope = Scope::NamespaceAgent(namespace, agent.clone());
+                self.counted.push(scope);
+            }
+        }
+    }
+
     fn lock(&mut self, namespace: &Namespace, id: &TaskId) {
         let name = spec::name(namespace, id);
         self.locked.insert(name.clone());
         self.read.insert(name);
     }
+}
+
+fn has_slots_for_agents(request: &Request) -> bool {
+    matches!(request, Request::Claim(claim) if claim.limits.per_agent.is_some())
 }
 
 fn hashes(hashes: &BTreeSet<Vec<u8>>) -> Value<'_> {

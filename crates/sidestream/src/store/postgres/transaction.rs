@@ -184,6 +184,12 @@ impl Tasks {
             .filter(move |(_, last, _)| *last > begun_at)
     }
 
+    /// Those that are not as they are in the database: how each is there, if it is, and how it is now.
+    pub(super) fn unwritten(&self) -> impl Iterator<Item = (Option<&Stored>, &Stored)> {
+        let unwritten = self.known.values().filter(|known| !known.is_saved());
+        unwritten.map(|known| (known.saved.as_deref(), &*known.now))
+    }
+
     /// The specs of those known, to be kept at hand.
     pub(super) fn specs(&self) -> impl Iterator<Item = (i64, &Arc<sidestream_core::Spec>)> {
         let all = self.known.iter();

@@ -12,6 +12,7 @@ use super::{SqliteStore, open, schema};
 use crate::clock::{Clock, SystemClock};
 use crate::error::StoreError;
 use crate::store::finding::{Finding, bytes_in_words};
+use crate::store::waiting::{self, WAITED_MS_MIN, Waiting};
 
 /// A log ahead larger than this has not been moved into the database for too long, in bytes.
 const WAL_BYTES_MAX: u64 = 512 * 1_048_576;
@@ -43,6 +44,7 @@ impl SqliteStore {
                 log_ahead(&file),
                 room(&file),
                 clock(&connection, SystemClock.now())?,
+                tools(&connection, SystemClock.now())?,
             ])
         });
         findings.map_err(|e| e.at(&file))
@@ -156,4 +158,31 @@ fn clock(connection: &Connection, now: Timestamp) -> Result<Finding> {
             "set the clock right, and let a time service (NTP) keep it so",
         ),
     })
+}
+
+/// Tools whose tasks wait while none of them runs.
+fn tools(connection: &Connection, now: Timestamp) -> Result<Finding> {
+    let sql = "WITH line AS (
+            SELECT tool_name, due_at_ms FROM tasks INDEXED BY tasks_in_line WHERE queue = 'ready'
+            UNION ALL
+            SELECT tool_name, due_at_ms FROM tasks INDEXED BY tasks_delayed
+            WHERE queue = 'delayed' AND due_at_ms <= ?1
+        )
+        SELECT tool_name, count(*), min(due_at_ms) AS since FROM line
+        WHERE tool_name IN (
+            SELECT value FROM counters WHERE scope = 'tool' AND namespace = '' AND is_external = 0
+                AND pending > 0 AND running = 0
+        )
+        GROUP BY tool_name HAVING since <= ?2 ORDER BY since, tool_name";
+    let mut statement = connection.prepare(sql)?;
+    let times = [now.ms(), now.ms().saturating_sub(WAITED_MS_MIN)];
+    let waiting = statement.query_map(times, |row| {
+        Ok(Waiting {
+            tool: row.get(0)?,
+            tasks: row.get::<_, i64>(1)?.cast_unsigned(),
+            since: Timestamp::from_ms(row.get(2)?),
+        })
+    })?;
+    let waiting: Vec<Waiting> = waiting.collect::<rusqlite::Result<_>>()?;
+    Ok(waiting::finding(&waiting, now))
 }
