@@ -267,6 +267,12 @@ pub(crate) struct WatchArgs {
     /// Begin with what followed this cursor; 0 is the beginning of the log.
     #[arg(long, value_name = "CURSOR")]
     pub(crate) after: Option<String>,
+    /// Show all tasks on a screen of their own, live, and act on them by keys; ? shows which.
+    #[arg(long, conflicts_with_all = ["types", "snapshot", "after"])]
+    pub(crate) tui: bool,
+    /// With --tui: at first only those that stand so; may be repeated.
+    #[arg(long, value_name = "STATUS", value_parser = status, requires = "tui")]
+    pub(crate) status: Vec<Status>,
 }
 
 /// Which tasks a snapshot shows.

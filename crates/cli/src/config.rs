@@ -457,6 +457,7 @@ impl Values<'_> {
             listen: listen.expect("it was accepted"),
             allowed_hosts: self.texts("server.allowed_hosts"),
             allowed_origins: self.texts("server.allowed_origins"),
+            dashboard: self.flag("server.dashboard"),
             limits: ServerLimits {
                 connections: self.size("server.connections_max"),
                 head_bytes: self.size("server.head_bytes_max"),

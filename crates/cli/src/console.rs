@@ -102,6 +102,11 @@ impl Console {
         }
     }
 
+    /// Is what goes to the standard output coloured?
+    pub(crate) fn has_colors(&self) -> bool {
+        self.colors_out
+    }
+
     /// Colours a text that goes to the standard output.
     pub(crate) fn paint(&self, style: Style, text: &str) -> String {
         painted(self.colors_out, style, text)

@@ -40,6 +40,11 @@ impl<'a> Following<'a> {
         item
     }
 
+    /// The server, as it was last found.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The stream itself: its cursor, and the task that has ended.
     pub(crate) fn stream(&self) -> &Stream {
         &self.stream

@@ -1,6 +1,7 @@
 //! How chunks and tasks look to people.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -152,6 +153,29 @@ fn unquoted(json: &str) -> Cow<'_, str> {
     Cow::Borrowed(json)
 }
 
+/// Names under which what a suspended task waits for is said in words.
+const QUESTIONS: [&str; 6] = [
+    "question",
+    "message",
+    "prompt",
+    "title",
+    "reason",
+    "description",
+];
+
+/// What a suspended task waits for, in words if it has any, else as JSON.
+pub(crate) fn question(payload: &Json) -> Cow<'_, str> {
+    let Ok(fields) = payload.parse::<BTreeMap<String, Json>>() else {
+        return unquoted(payload.as_str());
+    };
+    let texts = QUESTIONS.iter().filter_map(|name| {
+        let text: String = fields.get(*name)?.parse().ok()?;
+        (!text.trim().is_empty()).then_some(text)
+    });
+    let mut texts = texts.map(Cow::Owned);
+    texts.next().unwrap_or(Cow::Borrowed(payload.as_str()))
+}
+
 /// A result or payload within a line.
 fn brief(json: &Json) -> String {
     let text = unquoted(json.as_str());
@@ -282,6 +306,23 @@ mod tests {
             (r#"{"payload":7}"#.into(), false)
         );
         assert_eq!(shown("[1, 2]"), ("[1, 2]".into(), false));
+    }
+
+    #[test]
+    fn what_is_asked_is_shown_in_words_where_there_are_any() {
+        for (json, expected) in [
+            (r#"{"words":9,"question":"May I?"}"#, "May I?"),
+            (
+                r#"{"title":" ","reason":"over the limit","n":1e999}"#,
+                "over the limit",
+            ),
+            (r#"{"question":{"a":1}}"#, r#"{"question":{"a":1}}"#),
+            (r#""may I?""#, "may I?"),
+            ("[1]", "[1]"),
+        ] {
+            let json = Json::from_text(json).expect("it is JSON");
+            assert_eq!(question(&json), expected);
+        }
     }
 
     #[test]

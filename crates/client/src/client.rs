@@ -163,6 +163,19 @@ pub struct Completions {
     pub tasks: Vec<TaskRecord>,
 }
 
+/// Whom a client speaks for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Session {
+    /// What is allowed: `read`, `write`, `worker` or `admin`.
+    pub role: String,
+    /// Where it is allowed.
+    pub namespace: String,
+    /// The public name of the key; `None` where none is needed.
+    pub key_id: Option<String>,
+}
+
 /// An API key, as a server shows it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -490,9 +503,26 @@ impl Client {
         self.http.send(request).await.map(drop)
     }
 
+    /// Whom the client speaks for.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] when a key is needed; [`Error::NotFound`] by a server that is older than the question.
+    pub async fn session(&self) -> Result<Session, Error> {
+        let request = self.http.request(Method::GET, &["session"])?;
+        self.http.read(self.http.send(request).await?).await
+    }
+
     /// Does a server answer there?
     pub async fn is_healthy(&self) -> bool {
         self.http.is_healthy().await
+    }
+}
+
+impl Session {
+    /// May tasks be dispatched, cancelled, resumed and retried?
+    #[must_use]
+    pub fn may_command(&self) -> bool {
+        matches!(self.role.as_str(), "write" | "admin")
     }
 }
 

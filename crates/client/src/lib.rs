@@ -42,6 +42,6 @@ pub use sidestream_core as core;
 pub use sidestream_core::{ChunkType, Cursor, Filter, Json, NewTask, Status, TaskId, ThreadId};
 
 pub use chunk::{Chunk, Payload};
-pub use client::{ApiKey, Builder, Client, Completions, Dispatched, ListRequest, Page};
+pub use client::{ApiKey, Builder, Client, Completions, Dispatched, ListRequest, Page, Session};
 pub use error::{Error, Problem};
 pub use stream::{Backoff, Item, SnapshotKind, Stream, StreamRequest};

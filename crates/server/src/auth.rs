@@ -21,9 +21,13 @@ use crate::keys::{Grant, Role};
 use crate::origin;
 use crate::params::Params;
 use crate::problem::{Kind, Problem};
+use crate::session;
 
 /// The header by which a request without a key chooses its namespace.
 pub(crate) const NAMESPACE_HEADER: &str = "sidestream-namespace";
+
+/// What is said of a key that opens nothing.
+pub(crate) const NOT_VALID: &str = "the API key is not valid, or is revoked";
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub(crate) struct Caller {
     pub(crate) namespace: Namespace,
     pub(crate) role: Role,
     pub(crate) key_id: Option<Arc<str>>,
+    /// Is it by the cookie of a login?
+    pub(crate) is_logged_in: bool,
     /// Cancelled when the caller's streams must end.
     pub(crate) ends: CancellationToken,
 }
@@ -119,29 +125,26 @@ pub(crate) async fn authenticate(
     }
 }
 
-fn caller(app: &App, request: &Request) -> Result<Caller, Problem> {
+/// Whoever a request speaks for: by the key that it shows itself, else by its session's cookie, else, where
+/// none is needed, as everyone.
+pub(crate) fn caller(app: &App, request: &Request) -> Result<Caller, Problem> {
     let mut params = Params::of(request.uri());
     let key = match bearer(request.headers())? {
         Some(key) => Some(key.to_owned()),
         None => params.one("apiKey")?,
     };
-    let grant = match key {
-        Some(key) => app.keys.grant(&key).ok_or_else(|| {
-            Problem::new(
-                Kind::Unauthorized,
-                "the API key is not valid, or is revoked",
-            )
-        })?,
-        None => {
-            let grant = app.keys.anonymous().ok_or_else(|| {
-                let detail = "an API key is needed: Authorization: Bearer KEY, or ?apiKey=KEY; \
-                              `sidestream keys add` makes one";
-                Problem::new(Kind::Unauthorized, detail)
-            })?;
-            // Who needs no key is everyone on this machine, and so every web page it shows.
-            origin::check_host(&app.config, request)?;
-            grant
+    let of_session = match key {
+        Some(_) => None,
+        None => grant_of_session(app, request)?,
+    };
+    let is_logged_in = of_session.is_some();
+    let grant = match (key, of_session) {
+        (Some(key), _) => {
+            let grant = app.keys.grant(&key);
+            grant.ok_or_else(|| Problem::new(Kind::Unauthorized, NOT_VALID))?
         }
+        (None, Some(grant)) => grant,
+        (None, None) => grant_of_everyone(app, request)?,
     };
     let namespace = namespace(&grant, request.headers(), &mut params)?;
     let manager = app.manager.as_ref();
@@ -150,8 +153,33 @@ fn caller(app: &App, request: &Request) -> Result<Caller, Problem> {
         namespace,
         role: grant.role,
         key_id: grant.key_id,
+        is_logged_in,
         ends: grant.ends,
     })
+}
+
+/// What the session's cookie grants. One that grants nothing counts as none: it may be that of another server
+/// on this machine, or be left over from a key that is revoked.
+fn grant_of_session(app: &App, request: &Request) -> Result<Option<Grant>, Problem> {
+    let mut grants = session::keys(request.headers()).filter_map(|key| app.keys.grant(&key));
+    let Some(grant) = grants.next() else {
+        return Ok(None);
+    };
+    // The browser shows the cookie whoever made it send the request.
+    origin::check_same_origin(request)?;
+    Ok(Some(grant))
+}
+
+/// What is granted to who shows no key.
+fn grant_of_everyone(app: &App, request: &Request) -> Result<Grant, Problem> {
+    let grant = app.keys.anonymous().ok_or_else(|| {
+        let detail = "an API key is needed: Authorization: Bearer KEY, or ?apiKey=KEY; \
+                      `sidestream keys add` makes one";
+        Problem::new(Kind::Unauthorized, detail)
+    })?;
+    // Who needs no key is everyone on this machine, and so every web page it shows.
+    origin::check_host(&app.config, request)?;
+    Ok(grant)
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {

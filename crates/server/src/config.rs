@@ -13,6 +13,8 @@ pub struct ServerConfig {
     pub allowed_hosts: Vec<String>,
     /// Web pages of these origins, such as `https://app.example.com`, may use the server.
     pub allowed_origins: Vec<String>,
+    /// Does it show the dashboard, to browsers at `/`: `true`. Without it `/` says in words what is here.
+    pub dashboard: bool,
     /// What it bears.
     pub limits: ServerLimits,
 }
@@ -23,6 +25,7 @@ impl Default for ServerConfig {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7600)),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
+            dashboard: true,
             limits: ServerLimits::default(),
         }
     }

@@ -3,7 +3,8 @@
 //! The server adds nothing to what a [`TaskManager`] does; it only lets others ask for it. A request
 //! passes, in this order: `connection` (sockets and their time limits), `origin` (may a web page
 //! ask this?), `auth` (who asks, and in which namespace), then a handler of `v1` or `compat`.
-//! Whatever goes wrong becomes a `problem::Problem`.
+//! Whatever goes wrong becomes a `problem::Problem`. Without a key come only the files of the
+//! `dashboard`, a login, and questions about the server's health.
 //!
 //! ```
 //! use sidestream::{MemoryStore, TaskManager};
@@ -40,10 +41,13 @@ mod auth;
 mod keys;
 mod limits;
 mod origin;
+mod session;
 
 mod compat;
 mod health;
 mod v1;
+
+mod dashboard;
 
 mod metrics;
 mod openapi;

@@ -9,6 +9,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use crate::problem::ProblemDetails;
+use crate::session;
 
 pub(crate) mod schema;
 
@@ -52,11 +53,12 @@ pub(crate) fn document(api: OpenApi) -> String {
         "description": INTRODUCTION,
         "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
     });
-    document["security"] = json!([{}, {"bearer": []}, {"apiKey": []}]);
+    document["security"] = json!([{}, {"bearer": []}, {"apiKey": []}, {"session": []}]);
     let components = &mut document["components"];
     components["securitySchemes"] = json!({
         "bearer": {"type": "http", "scheme": "bearer"},
         "apiKey": {"type": "apiKey", "in": "query", "name": "apiKey"},
+        "session": {"type": "apiKey", "in": "cookie", "name": session::NAME},
     });
     components["schemas"]["Problem"] =
         serde_json::to_value(ProblemDetails::schema()).expect("a schema is JSON");

@@ -4,6 +4,10 @@
 //! `Origin`: a browser names the page's site, and a foreign one is refused unless it was allowed.
 //! `Host`: a site that points its own name at 127.0.0.1 (DNS rebinding) is same-origin with us, but cannot
 //! hide that name; who needs no key must have come in by a name of this machine's own.
+//!
+//! A session's cookie is shown by the browser unasked, also to a page of another port or of a neighbouring
+//! name, which are the same *site*. So it counts only where the browser says that a page of this very server
+//! asks (`Sec-Fetch-Site`; in browsers and contexts without it, `Origin`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +19,7 @@ use axum::http::header::{
     ORIGIN, VARY,
 };
 use axum::http::uri::Authority;
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -34,6 +38,9 @@ const EXPOSED_HEADERS: HeaderValue =
     HeaderValue::from_static("location, preference-applied, retry-after");
 /// How long a browser may remember that, in seconds.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+
+/// Where a browser says whether a page of the same origin asks.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses foreign origins, answers preflights, and marks what allowed origins may read.
 pub(crate) async fn check_origin(
@@ -70,6 +77,27 @@ pub(crate) async fn check_origin(
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
     headers.append(VARY, HeaderValue::from_static("origin"));
     response
+}
+
+/// Refuses a request that shows a session's cookie, unless a page of this server sent it, or the browser's
+/// user by the address bar. What changes something must say where it comes from.
+pub(crate) fn check_same_origin(request: &Request) -> Result<(), Problem> {
+    let headers = request.headers();
+    let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
+    let is_same = match headers.get(FETCH_SITE).map(HeaderValue::as_bytes) {
+        // No script can say so. The name in `Host` need not agree: a proxy may have put its own there.
+        Some(b"same-origin") => true,
+        Some(b"none") => is_safe,
+        Some(_) => false,
+        // Only to HTTPS and to this machine do browsers send it.
+        None => foreign_origin(request).is_none() && (is_safe || headers.contains_key(ORIGIN)),
+    };
+    if is_same {
+        return Ok(());
+    }
+    let detail = "a session's cookie counts only in requests of this server's own pages: others show \
+                  the key itself, Authorization: Bearer KEY";
+    Err(Problem::new(Kind::Forbidden, detail))
 }
 
 /// The origin of the page that asks, when it is not one of our own.

@@ -16,26 +16,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::problem::{Kind, Problem};
-use crate::{App, auth, compat, health, limits, metrics, openapi, origin, v1};
-
-/// What `/` says.
-const WELCOME: &str = "\
-This is Sidestream: background tasks for AI agents, durable and streamed.
-
-  POST /v1/tasks          dispatch a task
-  GET  /v1/tasks          list them
-  GET  /v1/stream         watch them (server-sent events)
-  GET  /openapi.json      all of it, described
-  GET  /healthz /readyz   is it up, is it ready
-  GET  /metrics           numbers for Prometheus
-";
+use crate::{App, auth, compat, dashboard, health, limits, metrics, openapi, origin, v1};
 
 /// Every route, and every layer around it. Read the layers from the bottom: the last is the outermost.
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let (v1, compatible, health) = (v1::routes(), compat::routes(), health::routes());
+    let session = v1::session::routes();
     let metrics = OpenApiRouter::default().routes(routes!(metrics::show));
     let mut api = OpenApi::default();
-    for part in [&v1, &compatible, &health, &metrics] {
+    for part in [&v1, &session, &compatible, &health, &metrics] {
         api.merge(part.get_openapi().clone());
     }
     let document: Arc<str> = openapi::document(api).into();
@@ -50,13 +39,16 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(Arc::clone(app), limits::bound_time))
         .layer(from_fn_with_state(Arc::clone(app), auth::authenticate));
-    let open = Router::new()
-        .route("/", get(async || WELCOME))
+    let session = Router::from(session)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(from_fn_with_state(Arc::clone(app), limits::bound_time));
+    let open = dashboard::routes(app.config.dashboard)
         .merge(health)
         .route("/openapi.json", get(async move || as_json(&document)))
         .method_not_allowed_fallback(no_such_method);
     guarded
         .merge(compatible)
+        .merge(session)
         .merge(open)
         .with_state(Arc::clone(app))
         .layer(from_fn_with_state(Arc::clone(app), origin::check_origin))

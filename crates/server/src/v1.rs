@@ -27,6 +27,7 @@ mod completions;
 pub(crate) mod stream;
 
 mod keys;
+pub(crate) mod session;
 
 /// A task, as every route answers with it.
 #[derive(Debug, Serialize, ToSchema)]

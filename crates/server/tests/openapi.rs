@@ -124,7 +124,7 @@ async fn a_task_is_described_as_it_is_sent() {
     assert_eq!(sent, described);
 }
 
-/// Each body of a worker's is described with the fields that are taken, and no other.
+/// Each body of a worker's, and of a login, is described with the fields that are taken, and no other.
 #[tokio::test]
 async fn what_a_worker_sends_is_described_as_it_is_taken() {
     let host = Host::start().await;
@@ -136,6 +136,7 @@ async fn what_a_worker_sends_is_described_as_it_is_taken() {
         ("/v1/tasks/x/complete", "Completion"),
         ("/v1/tasks/x/fail", "Failure"),
         ("/v1/tasks/x/suspend", "Suspension"),
+        ("/v1/session", "Login"),
     ] {
         let described = document["components"]["schemas"][schema]["properties"].clone();
         let described: BTreeSet<_> = described.as_object().unwrap().keys().cloned().collect();

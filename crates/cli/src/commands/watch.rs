@@ -1,4 +1,5 @@
-//! `sidestream watch`: what happens, as it happens, until told to stop; or one task's whole story.
+//! `sidestream watch`: what happens, as it happens, until told to stop; or one task's whole story. In lines,
+//! or ([`tui`]) on a screen.
 
 use std::pin::pin;
 
@@ -17,6 +18,8 @@ use crate::place::{IfMissing, Local, Place, own_chunk};
 use crate::show;
 use crate::signals::told_to_stop;
 
+mod tui;
+
 /// Columns of a task's id that are enough to tell it apart.
 const ID_COLUMNS: usize = 8;
 /// Names longer than this are cut in the columns.
@@ -27,6 +30,9 @@ pub(crate) async fn watch(
     args: WatchArgs,
     console: Console,
 ) -> Result<Exit, Failure> {
+    if args.tui {
+        return tui::watch(common, &args, console).await;
+    }
     match Place::find(common, IfMissing::Refuse).await? {
         Place::Server(client) => watch_server(common, &client, &args, console).await,
         Place::Store(local) if local.store.is_exclusive() => replay(&local, &args, console).await,

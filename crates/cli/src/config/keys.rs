@@ -196,6 +196,14 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     key(
         "server",
+        "dashboard",
+        Kind::Flag,
+        "true",
+        "Does the server show the dashboard at `/`? The page needs no key, and has no data: that is asked for \
+         with the key of whoever looks. Without it `/` says in words what is here.",
+    ),
+    key(
+        "server",
         "allow_commands",
         Kind::Flag,
         "false",

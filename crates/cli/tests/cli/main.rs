@@ -9,6 +9,7 @@ mod database;
 mod demo;
 mod keys;
 mod local;
+mod screen;
 mod server;
 mod watch;
 mod worker;

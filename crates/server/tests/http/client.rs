@@ -196,6 +196,14 @@ impl Open {
         self.frames
     }
 
+    /// Reads until the connection ends: whatever the head says of a body, none may follow it.
+    pub(crate) async fn expect_no_body(mut self) {
+        let ending = self.socket.read_to_end(&mut self.raw);
+        let ended = tokio::time::timeout(PATIENCE, ending).await;
+        ended.expect("the connection does not end").unwrap();
+        assert!(self.raw.is_empty());
+    }
+
     /// All that is left of the body.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let reading = async { while self.read_more().await {} };

@@ -29,7 +29,7 @@ pub(crate) async fn add_key(host: &Host, role: Role, namespace: &str) -> NewKey 
     key
 }
 
-async fn revoke(host: &Host, key: &NewKey) {
+pub(crate) async fn revoke(host: &Host, key: &NewKey) {
     let id = key.kept.id.clone();
     let request = Request::RevokeKey { id };
     host.manager().writer().submit(request).await.unwrap();

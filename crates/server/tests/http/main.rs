@@ -19,5 +19,8 @@ mod compatible;
 mod keys;
 mod web_pages;
 
+mod dashboard;
+mod session;
+
 mod operation;
 mod outages;
