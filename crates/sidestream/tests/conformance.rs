@@ -38,23 +38,46 @@ sidestream::conformance_suite!(sqlite, Sqlite(TempDir::new().expect("a directory
 #[cfg(feature = "postgres")]
 mod with_postgres {
     use super::*;
+    use sidestream::chance::{Chance, SystemChance};
     use sidestream::store::{PostgresOptions, PostgresStore};
-    use sidestream_test_postgres::Cluster;
+    use sidestream_test_postgres::{Pooler, PoolerOptions, Shared};
 
+    /// A schema of its own in the database that all share.
     struct Postgres {
-        cluster: Cluster,
-        database: String,
-        is_prepared: bool,
+        url: String,
+        options: PostgresOptions,
+        _pooler: Option<Pooler>,
     }
 
     impl Postgres {
-        fn new(is_prepared: bool) -> Self {
-            let cluster = Cluster::start();
-            let database = cluster.database();
+        fn new() -> Self {
+            let schema = format!("test_{:016x}", SystemChance.next());
             Self {
-                cluster,
-                database,
-                is_prepared,
+                url: Shared::of_this_run().url(),
+                options: PostgresOptions {
+                    schema,
+                    ..PostgresOptions::default()
+                },
+                _pooler: None,
+            }
+        }
+
+        /// The same through a proxy that pools connections by transaction.
+        fn pooled() -> Self {
+            let direct = Self::new();
+            let options = PoolerOptions {
+                server_connections: 3,
+                prepared_max: 0,
+            };
+            let pooler = Pooler::before(Shared::of_this_run().port(), &options);
+            Self {
+                url: pooler.url("postgres"),
+                options: PostgresOptions {
+                    prepared: false,
+                    listen_url: Some(direct.url),
+                    ..direct.options
+                },
+                _pooler: Some(pooler),
             }
         }
     }
@@ -64,14 +87,13 @@ mod with_postgres {
         async fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Store> {
             let options = PostgresOptions {
                 clock: Some(clock),
-                prepared: self.is_prepared,
-                ..PostgresOptions::default()
+                ..self.options.clone()
             };
-            let url = self.cluster.url(&self.database);
-            let opened = PostgresStore::open(&url, options).await;
+            let opened = PostgresStore::open(&self.url, options).await;
             Arc::new(opened.expect("the store opens"))
         }
     }
 
-    sidestream::conformance_suite!(postgres, Postgres::new(true));
+    sidestream::conformance_suite!(postgres, Postgres::new());
+    sidestream::conformance_suite!(postgres_behind_a_proxy, Postgres::pooled());
 }

@@ -5,6 +5,8 @@
 //! thing. It ends when it is dropped, and also when the test's process is killed: a shell waits for the
 //! end of a pipe that only the test holds, then kills it.
 //!
+//! Tests that leave the server as it is need none of their own: [`Shared`].
+//!
 //! A [`Pooler`] is a proxy before a cluster that pools connections by transaction.
 //!
 //! `initdb` takes a second, so it is run once for each target directory; every cluster begins as a copy of
@@ -25,6 +27,7 @@ mod account;
 mod pooler;
 mod programs;
 mod server;
+mod shared;
 
 use account::Account;
 use programs::Programs;
@@ -32,6 +35,7 @@ use server::{Program, Server};
 
 pub use pooler::{Pooler, PoolerOptions, knows_prepared_statements};
 pub use server::Stop;
+pub use shared::Shared;
 
 /// Who connects: a superuser without a password.
 pub const USER: &str = "sidestream";
@@ -229,22 +233,32 @@ impl Cluster {
             "-D".to_owned(),
             folder.join("data").to_string_lossy().into_owned(),
         ];
-        let settings = [
-            "listen_addresses=127.0.0.1".to_owned(),
-            format!("port={}", self.port),
-            format!("unix_socket_directories={}", folder.display()),
-            // A crash of the server is not one of the machine: nothing is lost by this.
-            format!("fsync={}", self.fsync),
-            format!("full_page_writes={}", self.fsync),
-            "log_destination=stderr".to_owned(),
-            "logging_collector=off".to_owned(),
-        ];
-        for setting in settings.iter().chain(&self.settings) {
-            args.extend(["-c".to_owned(), setting.clone()]);
+        for setting in Self::settings(folder, self.port, self.fsync, &self.settings) {
+            args.extend(["-c".to_owned(), setting]);
         }
         let postgres = self.programs.path("postgres");
         let server = Server::start(&self.account, &postgres, &args, folder, POSTGRES);
         self.server = Some(server);
+    }
+
+    /// With what a server is started that has its socket in a folder.
+    fn settings(
+        folder: &Path,
+        port: u16,
+        fsync: bool,
+        more: &[String],
+    ) -> impl Iterator<Item = String> {
+        let ours = [
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={port}"),
+            format!("unix_socket_directories={}", folder.display()),
+            // A crash of the server is not one of the machine: nothing is lost by this.
+            format!("fsync={fsync}"),
+            format!("full_page_writes={fsync}"),
+            "log_destination=stderr".to_owned(),
+            "logging_collector=off".to_owned(),
+        ];
+        ours.into_iter().chain(more.to_vec())
     }
 
     /// What the server has written to its log.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::account::Account;
 use crate::programs;
 use crate::server::{Program, Server, Stop};
-use crate::{Cluster, USER, free_port};
+use crate::{USER, free_port};
 
 /// It has nothing to lose; and it waits for its clients if it is asked to end.
 const PGBOUNCER: Program = Program {
@@ -38,12 +38,12 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Starts one before a cluster. It ends when it is dropped, or with the test's process.
+    /// Starts one before the server at this port. It ends when it is dropped, or with the test's process.
     ///
     /// # Panics
     /// When there is no PgBouncer here, or it does not start: the message says what to do.
     #[must_use]
-    pub fn before(cluster: &Cluster, options: &PoolerOptions) -> Self {
+    pub fn before(server_port: u16, options: &PoolerOptions) -> Self {
         let program = find();
         let account = Account::choose();
         let directory = TempDir::new().expect("a temporary directory");
@@ -55,7 +55,7 @@ impl Pooler {
             "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
              listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\n\
              pool_mode = transaction\ndefault_pool_size = {}\nmax_client_conn = 1000\n",
-            cluster.port(),
+            server_port,
             users.display(),
             options.server_connections,
         );

@@ -86,7 +86,7 @@ fn behind_a_proxy_that_pools_by_transaction() {
         server_connections: 2,
         prepared_max: 0,
     };
-    let pooler = Pooler::before(&cluster, &options);
+    let pooler = Pooler::before(cluster.port(), &options);
     let (url, direct) = (pooler.url("postgres"), cluster.url("postgres"));
     let database = ["--database-url", url.as_str()];
     let refused = Home::new().run_to(3, &[&["serve"][..], &database].concat());

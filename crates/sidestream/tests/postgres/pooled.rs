@@ -1,14 +1,12 @@
 //! Behind a real proxy that pools connections by transaction: many connections share few, and no
-//! transaction meets what another left in its session.
+//! transaction meets what another left in its session. That it keeps every promise there, too, is in
+//! `conformance.rs`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use sidestream::clock::Clock;
 use sidestream::core::{Seq, ToolName};
 use sidestream::error::StoreErrorKind;
-use sidestream::store::conformance::{Backend, check};
 use sidestream::store::finding::Verdict;
 use sidestream::store::{ListQuery, PostgresOptions, PostgresStore, Store};
 use sidestream::{
@@ -28,7 +26,7 @@ fn pooler(cluster: &Cluster, prepared_max: u32) -> Pooler {
         server_connections: SESSIONS,
         prepared_max,
     };
-    Pooler::before(cluster, &options)
+    Pooler::before(cluster.port(), &options)
 }
 
 /// As the operating guide says.
@@ -150,50 +148,6 @@ async fn left_in_sessions(url: &str) -> Vec<String> {
     pids.dedup();
     assert_eq!(pids.len(), SESSIONS as usize, "each is looked at");
     left
-}
-
-struct Pooled {
-    /// Ended before the cluster.
-    pooler: Arc<Pooler>,
-    cluster: Arc<Cluster>,
-    database: String,
-}
-
-#[async_trait::async_trait]
-impl Backend for Pooled {
-    async fn open(&self, clock: Arc<dyn Clock>) -> Arc<dyn Store> {
-        let options = PostgresOptions {
-            clock: Some(clock),
-            ..options(&self.cluster, &self.database)
-        };
-        let opened = PostgresStore::open(&self.pooler.url(&self.database), options).await;
-        Arc::new(opened.expect("the store opens"))
-    }
-}
-
-/// Everything that the reference does, and what several do at once.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_promises_hold_through_it() {
-    let cluster = Arc::new(Cluster::start());
-    let pooler = Arc::new(pooler(&cluster, 0));
-    for promise in [
-        "it_answers_as_the_reference_does",
-        "a_snapshot_is_one_moment",
-        "racing_repetitions_make_one_task",
-        "the_limits_hold_whoever_claims_at_once",
-        "what_one_commits_another_reads",
-        "the_bell_rings_for_what_others_commit",
-        "several_who_commit_leave_no_hole",
-        "batches_that_cross_are_both_carried_out",
-        "the_limits_hold_across_all",
-    ] {
-        let backend = Pooled {
-            pooler: Arc::clone(&pooler),
-            cluster: Arc::clone(&cluster),
-            database: cluster.database(),
-        };
-        check(promise, backend).await;
-    }
 }
 
 /// Who forgets to say that there is a proxy learns it at once, however many have come before.
