@@ -83,6 +83,11 @@ export class Feed {
     this.#tell();
   }
 
+  drop(ids: Iterable<string>): void {
+    this.tasks.drop(ids);
+    this.#tell();
+  }
+
   /** Reads the lists anew. */
   async reload(): Promise<void> {
     this.#loading?.abort();

@@ -37,6 +37,8 @@ export interface Row {
   hasMoved: boolean;
   /** Its place in the last view. */
   index: number;
+  /** It has been removed; a view may still have it. */
+  isGone: boolean;
 }
 
 /** Long lines are cut here: a row shows some hundred characters. */
@@ -46,7 +48,7 @@ export function newRow(id: string): Row {
   return {
     id, tool: '', agent: '', thread: '', run: '', resource: '', status: 'pending', attempt: 0, createdAt: 0, startedAt: 0,
     suspendedAt: 0, endedAt: 0, dueAt: 0, description: '', subagent: '', lastLine: '', outputs: 0,
-    suspendPayload: undefined, seq: -1, isWhole: false, version: 0, hasMoved: false, index: -1,
+    suspendPayload: undefined, seq: -1, isWhole: false, version: 0, hasMoved: false, index: -1, isGone: false,
   };
 }
 

@@ -3,6 +3,7 @@
 import { signal } from '@preact/signals';
 import { getTask, listTasks, Refused } from '../protocol/api.ts';
 import { ENDED, hasEnded, STATUSES, type Filter, type Status, type TaskRecord } from '../protocol/types.ts';
+import { Completion } from './complete.ts';
 import { endedOf, endedParams, Feed } from './feed.ts';
 import { recallOutputs } from './recall.ts';
 import { EVERYTHING, View, type Choice } from './view.ts';
@@ -21,6 +22,7 @@ export class Now {
   readonly filter: Filter;
   readonly feed: Feed;
   readonly view: View;
+  readonly completion: Completion;
   /** How many tasks of each status match the filter, by the server's count. */
   readonly totals = signal<Counts | null>(null);
   /** Is there more to be had that ended earlier? */
@@ -40,6 +42,7 @@ export class Now {
       onSnapshot: (feed, cursor, tell) => recallOutputs(filter, cursor, feed.tasks.rows, tell),
     });
     this.view = new View(this.feed.tasks);
+    this.completion = new Completion(this.feed);
     this.view.choose(choice);
     let ended = 0;
     this.feed.listen(() => {
@@ -53,6 +56,7 @@ export class Now {
   close(): void {
     clearTimeout(this.#totalsTimer);
     this.#totalsDue = Number.NEGATIVE_INFINITY;
+    this.completion.close();
     this.feed.close();
   }
 

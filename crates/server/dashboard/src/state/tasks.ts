@@ -83,6 +83,7 @@ export class Tasks {
   }
 
   clear(): void {
+    for (const row of this.rows.values()) row.isGone = true;
     this.removed += this.rows.size;
     this.rows.clear();
     Object.assign(this.counts, noCounts());
@@ -114,6 +115,7 @@ export class Tasks {
 
   #remove(row: Row): void {
     this.rows.delete(row.id);
+    row.isGone = true;
     this.counts[row.status] -= 1;
     this.removed += 1;
   }

@@ -43,20 +43,18 @@ export class View {
   update(): readonly Row[] {
     const compare = comparison(this.#choice);
     const matches = matching(this.#choice);
-    const all = this.#tasks.rows;
     const moved = this.#tasks.takeMoved();
     if (this.#isFresh && moved.length === 0 && this.#removed === this.#tasks.removed) return this.rows;
     this.#removed = this.#tasks.removed;
     if (this.#isFresh) {
-      const stayed = this.rows.filter((row) => !row.hasMoved && all.get(row.id) === row);
-      const arrived = moved.filter((row) => all.get(row.id) === row && matches(row));
-      this.rows = merged(stayed, arrived.sort(compare), compare);
+      const arrived = moved.filter((row) => !row.isGone && matches(row));
+      this.rows = merged(this.rows, arrived.sort(compare), compare);
     } else {
       this.#isFresh = true;
-      this.rows = [...all.values()].filter(matches).sort(compare);
+      this.rows = [...this.#tasks.rows.values()].filter(matches).sort(compare);
+      this.rows.forEach((row, index) => (row.index = index));
     }
     for (const row of moved) row.hasMoved = false;
-    this.rows.forEach((row, index) => (row.index = index));
     return this.rows;
   }
 }
@@ -108,15 +106,19 @@ function comparison({ sort, isReversed }: Choice): Compare {
   return (a, b) => sign * by(a, b) || texts(a.id, b.id);
 }
 
-/** Two sorted lists as one. */
-function merged(a: Row[], b: Row[], compare: Compare): Row[] {
-  if (b.length === 0) return a;
+/** The rows of before that are there and have not moved, and those that arrive, as one sorted list. */
+function merged(before: readonly Row[], arrived: readonly Row[], compare: Compare): Row[] {
   const rows: Row[] = [];
-  let i = 0;
-  for (const row of b) {
-    while (i < a.length && compare(a[i]!, row) <= 0) rows.push(a[i++]!);
+  const add = (row: Row) => {
+    row.index = rows.length;
     rows.push(row);
+  };
+  let next = 0;
+  for (const row of before) {
+    if (row.isGone || row.hasMoved) continue;
+    while (next < arrived.length && compare(arrived[next]!, row) < 0) add(arrived[next++]!);
+    add(row);
   }
-  while (i < a.length) rows.push(a[i++]!);
+  while (next < arrived.length) add(arrived[next++]!);
   return rows;
 }

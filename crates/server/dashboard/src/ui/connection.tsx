@@ -21,7 +21,8 @@ function words(link: Link, loading: number | null): string {
     case 'connecting':
       return 'connecting';
     case 'live':
-      return loading === null || loading < 1_000 ? 'live' : `loading ${Math.floor(loading / 1_000)},000 tasks`;
+      if (loading === null) return 'live';
+      return loading < 1_000 ? 'loading' : `loading ${Math.floor(loading / 1_000)},000 tasks`;
     case 'reconnecting':
       return `as of ${timeText(link.heardAt)}, reconnecting: ${link.why}`;
     case 'paused':

@@ -4,6 +4,7 @@ import { useState } from 'preact/hooks';
 import { resume, Refused } from '../protocol/api.ts';
 import type { TaskRecord } from '../protocol/types.ts';
 import { Value } from './json.tsx';
+import { Long } from './long.tsx';
 
 /** Where a payload says in words what it asks. */
 const WORDS = ['question', 'message', 'prompt', 'title', 'reason', 'description'] as const;
@@ -32,7 +33,7 @@ export function Asked({ payload }: { payload: unknown }) {
   const { words, rest } = askedOf(payload);
   return (
     <div class="asked">
-      {words !== '' && <p class="question">{words.length > 2_000 ? `${words.slice(0, 2_000)}…` : words}</p>}
+      {words !== '' && <p class="question"><Long text={words} max={500} /></p>}
       {rest !== undefined && <div class="json"><Value value={rest} depth={0} /></div>}
     </div>
   );

@@ -24,7 +24,7 @@ function feedOf(runId: string): Feed {
       const { tasks } = await listAll({ runId }, TASKS_MAX, abort);
       feed.takeRecords(tasks);
       for (const task of tasks) known.delete(task.id);
-      feed.tasks.drop(known);
+      feed.drop(known);
     },
   });
 }

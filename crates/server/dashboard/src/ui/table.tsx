@@ -39,27 +39,29 @@ export interface TableProps {
   isStale: boolean;
   choice: Choice;
   onSort(sort: Sort, isReversed: boolean): void;
-  selected: string | null;
-  onSelect(id: string | null): void;
+  selected: Row | null;
+  onSelect(row: Row | null): void;
+  /** These rows are in sight. */
+  onSight?(rows: readonly Row[]): void;
   /** The end of the list has come into sight. */
   onEnd?(): void;
 }
 
-export function Table({ rows, now, isStale, choice, onSort, selected, onSelect, onEnd }: TableProps) {
+export function Table({ rows, now, isStale, choice, onSort, selected, onSelect, onSight, onEnd }: TableProps) {
   const scroller = useRef<HTMLDivElement>(null);
   const isNarrow = useMedia('(max-width: 760px)');
   const height = isNarrow ? NARROW_ROW : WIDE_ROW;
   const head = isNarrow ? 0 : HEAD;
   const span = useSpan(scroller, rows.length, height, head);
   useAnchor(scroller, rows, height);
-  const at = selected === null ? -1 : rows.findIndex((row) => row.id === selected);
+  const at = selected !== null && rows[selected.index] === selected ? selected.index : -1;
 
   const move = (step: number) => moveTo(at === -1 ? (step > 0 ? 0 : rows.length - 1) : at + step);
   const moveTo = (wanted: number) => {
     const index = Math.min(rows.length - 1, Math.max(0, wanted));
     const row = rows[index];
     if (!row) return;
-    onSelect(row.id);
+    onSelect(row);
     if (scroller.current) reveal(scroller.current, index, height, head);
   };
   const open = () => {
@@ -85,6 +87,7 @@ export function Table({ rows, now, isStale, choice, onSort, selected, onSelect, 
   }, [onEnd, span.end, rows.length]);
 
   const inSight = rows.slice(span.first, span.end);
+  useEffect(() => onSight?.(inSight));
   const isActiveInSight = at >= span.first && at < span.end;
   return (
     <div ref={scroller} class={`table${isStale ? ' is-stale' : ''}`} role="grid" aria-label="Tasks" tabIndex={0}
@@ -97,7 +100,7 @@ export function Table({ rows, now, isStale, choice, onSort, selected, onSelect, 
       </div>
       <Room count={rows.length} height={height} span={span} role="rowgroup">
         {inSight.map((row, index) => (
-          <TaskRow key={row.id} row={row} index={span.first + index} now={now} isSelected={row.id === selected} />
+          <TaskRow key={row.id} row={row} index={span.first + index} now={now} isSelected={row === selected} />
         ))}
       </Room>
     </div>
@@ -117,7 +120,7 @@ function Head({ column, choice, onSort }: { column: Column } & Pick<TableProps, 
   };
   return (
     <div class="cell" role="columnheader" aria-sort={isSorted ? direction : 'none'}>
-      <button type="button" class="sorter" onClick={next} tabIndex={-1}>
+      <button type="button" class="sorter" onClick={next}>
         {name}
         {isSorted && <span aria-hidden="true">{choice.isReversed ? ' ↑' : ' ↓'}</span>}
       </button>

@@ -1,6 +1,6 @@
 // A task: where it came from, how it stands, its story, what went in and what came out.
 
-import { useCallback, useEffect, useMemo, useState } from 'preact/hooks';
+import { useCallback, useEffect, useMemo } from 'preact/hooks';
 import { hasEnded, type TaskRecord } from '../protocol/types.ts';
 import { address, go, href } from '../state/address.ts';
 import { canAct, hasShortcuts, toLogin } from '../state/app.ts';
@@ -14,6 +14,7 @@ import { useFrames } from './frames.ts';
 import { JsonPanel } from './json.tsx';
 import { useKeys } from './keys.ts';
 import { Link } from './link.tsx';
+import { Long } from './long.tsx';
 import { OutputPanel } from './output.tsx';
 import { Asked, ResumeForm } from './resume.tsx';
 import { StatusMark } from './status.tsx';
@@ -55,11 +56,11 @@ function Shown({ story, task }: { story: Story; task: TaskRecord }) {
       <header class="about">
         <div class="heading">
           <StatusMark status={task.status} />
-          <Title text={task.toolName || '(no tool)'} />
+          <h1 id="title"><Long text={task.toolName || '(no tool)'} max={120} /></h1>
           <Actions task={task} onDone={take} />
           <Connection link={link} />
         </div>
-        {task.description !== undefined && <p class="description">{task.description.slice(0, 2_000)}</p>}
+        {task.description !== undefined && <p class="description"><Long text={task.description} max={300} /></p>}
         <Origin task={task} />
       </header>
       {task.status === 'suspended' && (
@@ -80,18 +81,6 @@ function Shown({ story, task }: { story: Story; task: TaskRecord }) {
         <OutputPanel story={story} />
       </div>
     </main>
-  );
-}
-
-/** A name may be of any length: of a long one the beginning is shown, and all of it when asked for. */
-function Title({ text }: { text: string }) {
-  const [isWhole, showWhole] = useState(false);
-  const isLong = text.length > 120;
-  return (
-    <h1 id="title">
-      {isLong && !isWhole ? `${text.slice(0, 120)}…` : text}
-      {isLong && <button type="button" class="quiet small" onClick={() => showWhole(!isWhole)}>{isWhole ? 'less' : 'all of it'}</button>}
-    </h1>
   );
 }
 

@@ -26,7 +26,7 @@ function waitingFeed(): Feed {
       const { tasks } = await listAll({ status: 'suspended', orderBy: 'suspendedAt', orderDirection: 'asc' }, 1_000, abort);
       feed.takeRecords(tasks);
       for (const task of tasks) known.delete(task.id);
-      feed.tasks.drop(known);
+      feed.drop(known);
     },
   });
 }
@@ -70,9 +70,9 @@ function Card({ row, now }: { row: Row; now: number }) {
         <span class="since">waits for <b>{runningText(now - row.suspendedAt)}</b>, since <Time ms={row.suspendedAt} /></span>
       </header>
       <p class="where faint">
-        {row.agent !== '' && <span>agent {row.agent}</span>}
-        {row.thread !== '' && <span>thread {row.thread}</span>}
-        {row.run !== '' && <span>run {row.run}</span>}
+        {row.agent !== '' && <span>agent {row.agent.slice(0, 80)}</span>}
+        {row.thread !== '' && <span>thread {row.thread.slice(0, 80)}</span>}
+        {row.run !== '' && <span>run {row.run.slice(0, 80)}</span>}
       </p>
       <Asked payload={row.suspendPayload} />
       {canAct() && <ResumeForm id={row.id} payload={row.suspendPayload} />}
