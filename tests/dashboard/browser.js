@@ -3,16 +3,17 @@
 
 import assert from 'node:assert/strict';
 import { access } from 'node:fs/promises';
+import { basename, join } from 'node:path';
 import { AxeBuilder } from './axe.js';
 import { chromium } from 'playwright-core';
 
 const PROGRAMS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const FLAGS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-  '--disable-component-update', '--disable-sync', '--force-color-profile=srgb', '--font-render-hinting=none',
+  '--disable-component-update', '--disable-sync', '--force-color-profile=srgb', '--font-render-hinting=none', '--disable-lcd-text',
 ];
 
-export const WIDE = { width: 1440, height: 900 };
+export const WIDE = { width: 1280, height: 720 };
 export const NARROW = { width: 390, height: 844 };
 
 /** Starts a browser with a profile of its own. */
@@ -31,6 +32,9 @@ async function program() {
 /** A page of a server, in a session of its own; `faults` gathers what it may not do. */
 export async function openPage(browser, server, path = '/', options = {}) {
   const context = await browser.newContext({ viewport: WIDE, baseURL: server.url, ...options });
+  // Tries a change of the page without building the server anew.
+  const dist = process.env.DASHBOARD_DIST;
+  if (dist) await context.route('**/assets/*', (route) => route.fulfill({ path: join(dist, basename(route.request().url())) }));
   const page = await context.newPage();
   const faults = watch(page, server.url);
   await page.addInitScript(() => {

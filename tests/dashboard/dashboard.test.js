@@ -158,6 +158,50 @@ describe('Now', () => {
     assert.equal((await server.get(stays.id)).status, 'running');
     await page.getByRole('status').filter({ hasText: /^live$/ }).waitFor();
   }));
+
+  test('begins anew, by itself, when its cursor can no longer be honoured', () => withServer(async (server, open) => {
+    await server.running('research', { agentId: 'of-before' });
+    const asks = await server.running('publish');
+    await server.report(asks, 'suspend', { suspendPayload: 'of before?' });
+    const page = await open('/');
+    const waiting = await open('/waiting');
+    await row(page, 'of-before').waitFor();
+    await waiting.getByText('of before?').waitFor();
+    await server.renew();
+    await server.running('crawl', { agentId: 'of-now' });
+    await row(page, 'of-now').filter({ hasText: 'running' }).waitFor();
+    await row(page, 'of-before').waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'running 1' }).waitFor();
+    await waiting.getByText('Nothing waits for you').waitFor();
+    await page.getByRole('status').filter({ hasText: /^live$/ }).waitFor();
+  }));
+
+  test('keeps what one looks at in its place while others arrive', () => withServer(async (server, open) => {
+    for (let n = 0; n < 60; n += 1) await server.running('research', { agentId: `agent-${n}` });
+    const page = await open('/');
+    await page.getByText('60 tasks').waitFor();
+    await page.locator('.table').evaluate((table) => (table.scrollTop = 600));
+    await row(page, 'agent-35').waitFor();
+    const top = () => row(page, 'agent-35').evaluate((element) => element.getBoundingClientRect().top);
+    const before = await top();
+    for (let n = 0; n < 10; n += 1) await server.running('crawl', { agentId: `new-${n}` });
+    await page.getByText('70 tasks').waitFor();
+    await page.waitForFunction(() => document.querySelector('.table').scrollTop > 900);
+    assert.equal(Math.round(await top()), Math.round(before));
+  }), { timeout: 60_000 });
+
+  test('is held on demand, and then goes on', () => withServer(async (server, open) => {
+    await server.running('research', { agentId: 'first' });
+    const page = await open('/');
+    await row(page, 'first').waitFor();
+    await page.keyboard.press('p');
+    await page.getByRole('button', { name: 'Held' }).waitFor();
+    await server.running('research', { agentId: 'second' });
+    await page.getByRole('button', { name: 'running 2' }).waitFor();
+    assert.equal(await row(page, 'second').count(), 0);
+    await page.getByRole('button', { name: 'Held' }).click();
+    await row(page, 'second').waitFor();
+  }));
 });
 
 describe('a task', () => {
@@ -282,6 +326,22 @@ describe('Needs you', () => {
     await answered(tasks[2].id);
   }));
 
+  test('asks for the fields that the payload names', () => withServer(async (server, open) => {
+    const task = await server.running('publish');
+    const properties = { title: { type: 'string', title: 'Title' }, copies: { type: 'integer', title: 'Copies' }, isDraft: { type: 'boolean', title: 'Draft' } };
+    await server.report(task, 'suspend', { suspendPayload: { message: 'How?', schema: { type: 'object', properties, required: ['title'] } } });
+    const page = await open('/waiting');
+    await page.getByRole('button', { name: 'Answer', exact: true }).click();
+    assert.equal((await server.get(task.id)).status, 'suspended', 'the title is needed');
+    await page.getByLabel('Title').fill('What files say');
+    await page.getByLabel('Copies').fill('3');
+    await page.getByLabel('Draft').check();
+    await assertAccessible(page, 'a form of fields');
+    await page.getByRole('button', { name: 'Answer', exact: true }).click();
+    const [again] = await server.claim();
+    assert.deepEqual(again.resumeData, { title: 'What files say', copies: 3, isDraft: true });
+  }));
+
   test('takes a refusal on the task itself', () => withServer(async (server, open) => {
     const task = await server.running('publish');
     await server.report(task, 'suspend', { suspendPayload: 'May I?' });
@@ -339,6 +399,19 @@ describe('keys', () => {
     await page.getByRole('button', { name: 'Log in' }).click();
     await page.getByRole('link', { name: /Needs you/ }).click();
     await page.getByRole('button', { name: 'Approve' }).waitFor();
+  }));
+
+  test('who is shut out while looking is led to the login', () => withServer(async (server, open) => {
+    await server.addKey('admin');
+    const reader = await server.addKey('read');
+    const page = await open('/');
+    await page.getByLabel('API key').fill(reader);
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.getByText('No tasks yet').waitFor();
+    const { keys } = await server.ask('GET', 'keys');
+    await server.ask('DELETE', `keys/${keys.find((key) => key.role === 'read').id}`);
+    await page.getByLabel('API key').waitFor();
+    assert.equal(new URL(page.url()).pathname, '/login');
   }));
 
   test('who needs no key chooses a namespace in the address, and stays there', () => withServer(async (server, open) => {

@@ -63,6 +63,13 @@ export class Server {
     clearTimeout(giveUp);
   }
 
+  /** Starts it again with nothing: a log of another name, in which no cursor of before means anything. */
+  async renew() {
+    await this.end('SIGKILL');
+    await rm(join(this.#folder, 'data'), { recursive: true });
+    await this.serve();
+  }
+
   async stop() {
     await this.end('SIGKILL');
     await rm(this.#folder, { recursive: true, force: true });

@@ -51,6 +51,20 @@ test('what a new snapshot does not name does not go on running', () => {
   assert.equal(tasks.counts.running, 1);
 });
 
+test('after a reset, what is read is newer, though its places are lower', () => {
+  const tasks = withSnapshot();
+  tasks.takeChunk(chunk('completed', 'b', 200, { completedAt: AT }));
+  tasks.takeChunk(chunk('running', 'c', 201, { startedAt: AT }));
+  tasks.forget();
+  tasks.beginSnapshot();
+  tasks.takeChunk(chunk('suspended', 'a', undefined, { suspendedAt: AT }));
+  tasks.endSnapshot('another-3', true);
+  assert.deepEqual([status(tasks, 'a'), status(tasks, 'c')], ['suspended', undefined]);
+  tasks.takeRecords([record('d', 'failed', 2, { completedAt: AT })]);
+  tasks.dropForgotten();
+  assert.deepEqual([...tasks.rows.keys()], ['a', 'd']);
+});
+
 test('a record adds what no chunk says', () => {
   const tasks = withSnapshot();
   tasks.takeRecords([record('a', 'running', 10, { description: 'reads' })]);

@@ -37,6 +37,7 @@ export class Feed {
   readonly #forget: () => void;
   readonly #listeners = new Set<() => void>();
   #loading: AbortController | null = null;
+  #hasForgotten = false;
 
   constructor(options: FeedOptions) {
     this.#options = options;
@@ -95,6 +96,10 @@ export class Feed {
     this.#loading = abort;
     try {
       await this.#options.load(this, abort.signal);
+      if (this.#hasForgotten && this.tasks.loading === null) {
+        this.#hasForgotten = false;
+        this.tasks.dropForgotten();
+      }
       this.problem.value = null;
     } catch (error) {
       if (abort.signal.aborted) return;
@@ -115,6 +120,8 @@ export class Feed {
     if (data !== '') {
       const chunk = JSON.parse(data) as Chunk;
       if (chunk.type === 'stream-reset') {
+        this.#hasForgotten = true;
+        this.tasks.forget();
         this.tasks.beginSnapshot();
         return;
       }

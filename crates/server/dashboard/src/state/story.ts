@@ -125,8 +125,12 @@ export class Story {
     this.output.take(payload.payload, payload.attempt ?? 0, msOf(timeOf(payload)));
   }
 
+  /** The cursor cannot be honoured: what follows is how the task stands, perhaps in another log. */
   #begin(): void {
     this.isCut = true;
+    if (this.record.value) this.record.value = { ...this.record.value, seq: 0 };
+    this.seq = this.#changed = 1;
+    void this.#fetch();
     this.events = [];
     this.outputs = 0;
     this.output.clear();

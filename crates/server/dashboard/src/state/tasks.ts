@@ -8,6 +8,9 @@ import { foldChunk, foldRecord, newRow, type Row } from './fold.ts';
 /** Among the ended ones, the oldest go when there are more. */
 export const ENDED_MAX = 2_000;
 
+/** The place of a row of which nothing is known to hold. */
+const FORGOTTEN = -1;
+
 export type Counts = Record<Status, number>;
 
 export class Tasks {
@@ -36,6 +39,19 @@ export class Tasks {
   /** A snapshot follows: what it does not name is no longer as it was. */
   beginSnapshot(): void {
     this.#snapshot = new Map();
+  }
+
+  /**
+   * What is known may be of another log, whose places mean nothing in this one: anything that is read now is newer.
+   * `dropForgotten` ends it, when everything has been read.
+   */
+  forget(): void {
+    for (const row of this.rows.values()) row.seq = FORGOTTEN;
+  }
+
+  /** What was not read again is no longer there. */
+  dropForgotten(): void {
+    this.drop([...this.rows.values()].filter((row) => row.seq === FORGOTTEN).map((row) => row.id));
   }
 
   /** The snapshot is over; it was cut at this cursor. One that was empty on purpose says nothing of what it lacks. */

@@ -20,7 +20,7 @@ export function Charts({ meter, now, isStale }: { meter: Meter; now: number; isS
   return (
     <div class={`charts${isStale ? ' is-stale' : ''}`}>
       <figure>
-        <figcaption>Ended <b>{rate < 10 ? rate.toFixed(1) : countText(Math.round(rate))}/s</b></figcaption>
+        <figcaption>Ended <b>{rateText(rate)}/s</b></figcaption>
         <Throughput seconds={seconds} />
       </figure>
       <figure>
@@ -45,6 +45,11 @@ function Throughput({ seconds }: { seconds: Second[] }) {
       <path class="bar is-failed" d={bars((it) => [it.completed, it.completed + it.failed])} />
     </Frame>
   );
+}
+
+function rateText(rate: number): string {
+  if (rate === 0) return '0';
+  return rate < 10 ? rate.toFixed(1) : countText(Math.round(rate));
 }
 
 /** From the middle one to the one that 95 of 100 are not above, on a scale of powers. */

@@ -29,7 +29,9 @@ export function LoginPage() {
     <main id="content" tabIndex={-1} class="login" aria-labelledby="title">
       <form class="panel" onSubmit={submit}>
         <h1 id="title">Sidestream</h1>
-        <p>This server asks for an API key. <code>sidestream keys add --role read</code> makes one that may look.</p>
+        {session.value === null
+          ? <p>This server asks for an API key. <code>sidestream keys add --role read</code> makes one that may look.</p>
+          : <p>You are in, as {session.value.role} of the namespace {session.value.namespace.slice(0, 100)}. Another key takes its place.</p>}
         <label>API key
           <input ref={key} type="password" name="key" autocomplete="current-password" required autofocus />
         </label>

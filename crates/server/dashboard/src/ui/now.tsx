@@ -117,7 +117,7 @@ function Empty({ isLoaded, isFiltered }: { isLoaded: boolean; isFiltered: boolea
     <div class="empty">
       <h2>No tasks yet</h2>
       <p>They appear here as they are dispatched. For example:</p>
-      <pre tabIndex={0}>{`curl ${location.origin}/v1/tasks --json '{"toolName": "greet", "agentId": "agent-1"}'`}</pre>
+      <pre tabIndex={0}>{`curl ${location.origin}/v1/tasks --json \\\n  '{"toolName": "greet", "agentId": "agent-1"}'`}</pre>
     </div>
   );
 }

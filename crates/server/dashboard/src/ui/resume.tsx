@@ -1,8 +1,11 @@
-// The form for a suspended task: approve, decline, or any JSON. What it waits for is shown above it.
+// The form for a suspended task: the fields that it asks for, approve, decline, or any JSON. What it waits for is shown
+// above it.
 
 import { useState } from 'preact/hooks';
 import { resume, Refused } from '../protocol/api.ts';
 import type { TaskRecord } from '../protocol/types.ts';
+import { fieldsOf } from '../state/form.ts';
+import { Fields } from './fields.tsx';
 import { Value } from './json.tsx';
 import { Long } from './long.tsx';
 
@@ -16,8 +19,14 @@ export function askedOf(payload: unknown): { words: string; rest: unknown } {
   const fields = payload as Record<string, unknown>;
   const word = WORDS.find((name) => typeof fields[name] === 'string' && fields[name] !== '');
   if (!word) return { words: '', rest: payload };
-  const { [word]: words, ...rest } = fields;
+  const { [word]: words, ...others } = fields;
+  const rest = fieldsOf(payload).length > 0 ? withoutSchema(others) : others;
   return { words: words as string, rest: Object.keys(rest).length > 0 ? rest : undefined };
+}
+
+/** The schema is shown as the form that it describes. */
+function withoutSchema({ schema: _form, requestedSchema: _other, ...rest }: Record<string, unknown>): Record<string, unknown> {
+  return rest;
 }
 
 /** The answers that a payload offers by itself: `options` or `choices`, a list of texts. */
@@ -46,6 +55,7 @@ export function ResumeForm({ id, payload, onDone }: {
   const [json, setJson] = useState<string | null>(null);
   const [isBusy, setBusy] = useState(false);
   const [problem, setProblem] = useState('');
+  const fields = fieldsOf(payload);
   const send = async (data: string) => {
     setBusy(true);
     setProblem('');
@@ -70,6 +80,7 @@ export function ResumeForm({ id, payload, onDone }: {
   };
   return (
     <div class="resume">
+      {json === null && fields.length > 0 && <Fields fields={fields} isBusy={isBusy} onSend={send} />}
       {json === null ? (
         <div class="answers">
           <label class="comment"><span>Comment <span class="faint">(optional)</span></span>
@@ -78,7 +89,9 @@ export function ResumeForm({ id, payload, onDone }: {
           {choicesOf(payload).map((choice) => (
             <button key={choice} type="button" disabled={isBusy} onClick={() => send(answer({ choice }))}>{choice}</button>
           ))}
-          <button type="button" class="good" disabled={isBusy} onClick={() => send(answer({ approved: true }))}>Approve</button>
+          {fields.length === 0 && (
+            <button type="button" class="good" disabled={isBusy} onClick={() => send(answer({ approved: true }))}>Approve</button>
+          )}
           <button type="button" class="bad" disabled={isBusy} onClick={() => send(answer({ approved: false }))}>Decline</button>
           <button type="button" class="quiet" onClick={() => setJson(JSON.stringify({ approved: true, by: 'dashboard' }, null, 2))}>
             Answer with JSON…
