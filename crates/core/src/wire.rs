@@ -178,17 +178,17 @@ impl Chunk {
     #[must_use]
     pub fn of_snapshot(task: &SnapshotTask) -> Option<Self> {
         let (chunk_type, time) = match task.status {
-            Status::Pending => (ChunkType::Started, None),
-            Status::Running => (ChunkType::Running, Some("startedAt")),
-            Status::Suspended => (ChunkType::Suspended, Some("suspendedAt")),
+            Status::Pending => (ChunkType::Started, "at"),
+            Status::Running => (ChunkType::Running, "startedAt"),
+            Status::Suspended => (ChunkType::Suspended, "suspendedAt"),
             _ => return None,
         };
         let mut object = Object::chunk(chunk_type, &task.identity);
-        if let Some(time) = time {
-            if let Some(payload) = &task.suspend_payload {
-                object.json("suspendPayload", payload);
-            }
-            object.text(time, &task.since.to_string());
+        if let Some(payload) = &task.suspend_payload {
+            object.json("suspendPayload", payload);
+        }
+        object.text(time, &task.since.to_string());
+        if task.status != Status::Pending {
             object.json("args", &task.identity.args);
         }
         if task.attempt > Attempt(0) {
@@ -262,12 +262,17 @@ fn render_event(chunk_type: ChunkType, task: &TaskIdentity, event: &Event) -> Ar
     let mut object = Object::chunk(chunk_type, task);
     let at = event.at.to_string();
     match &event.kind {
-        EventKind::Dispatched(_) | EventKind::Retried | EventKind::Resumed { .. } => {}
+        EventKind::Dispatched(_) | EventKind::Retried | EventKind::Resumed { .. } => {
+            object.text("at", &at);
+        }
         EventKind::Started { .. } => {
             object.text("startedAt", &at);
             object.json("args", &task.args);
         }
-        EventKind::Output { payload, .. } => object.json("payload", payload),
+        EventKind::Output { payload, .. } => {
+            object.json("payload", payload);
+            object.text("at", &at);
+        }
         EventKind::Suspended { payload, .. } => {
             object.json("suspendPayload", payload);
             object.text("suspendedAt", &at);
@@ -286,17 +291,23 @@ fn render_event(chunk_type: ChunkType, task: &TaskIdentity, event: &Event) -> Ar
         } => {
             object.error(error);
             object.text("nextAttemptAt", &next_attempt_at.to_string());
+            object.text("at", &at);
         }
-        EventKind::Failed { error, .. } | EventKind::TimedOut { error, .. } => {
+        EventKind::Failed { error, .. } => {
             object.text("completedAt", &at);
             object.error(error);
+        }
+        EventKind::TimedOut { error, .. } => {
+            object.text("completedAt", &at);
+            object.error(error);
+            object.flag("timedOut");
         }
         EventKind::Cancelled => object.text("completedAt", &at),
         EventKind::Recorded(record) => {
             let updated_at = record.updated_at().unwrap_or(event.at);
             let ended_at = record.completed_at().unwrap_or(updated_at).to_string();
             match record.status() {
-                RecordStatus::Pending => {}
+                RecordStatus::Pending => object.text("at", &updated_at.to_string()),
                 RecordStatus::Running => {
                     object.text("startedAt", &updated_at.to_string());
                     object.json("args", &task.args);
@@ -368,6 +379,12 @@ impl Object {
     fn number(&mut self, field: &str, number: u64) {
         self.field(field);
         self.0.push_str(&number.to_string());
+    }
+
+    /// Says that it is so; what is not so is left out.
+    fn flag(&mut self, field: &str) {
+        self.field(field);
+        self.0.push_str("true");
     }
 
     /// A value as it came; its line breaks, which only white space can hold, become spaces, because a

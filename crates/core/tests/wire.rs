@@ -88,7 +88,11 @@ fn chunks_are_those_that_existing_clients_know() {
         payloads: vec![json(emitted)],
     };
     let output = shown(&mut task, &output);
-    assert_is(&output, OUTPUT, r#""seq":3,"attempt":1"#);
+    assert_is(
+        &output,
+        OUTPUT,
+        r#""at":"2026-11-21T00:10:24.219Z","seq":3,"attempt":1"#,
+    );
 
     let id = "556a041f-fda7-4a80-8b5a-39f087be8090";
     let mut task = life(id, "call-5", "2026-11-21T00:10:24.525Z");
@@ -100,7 +104,7 @@ fn chunks_are_those_that_existing_clients_know() {
         jitter: Jitter(0),
     };
     let late = shown(&mut task, &late);
-    assert_is(&late, TIMED_OUT, r#""seq":3,"attempt":1"#);
+    assert_is(&late, TIMED_OUT, r#""timedOut":true,"seq":3,"attempt":1"#);
 }
 
 /// The snapshot's chunk of a running task is the one that said so, without its place in the log.
@@ -380,7 +384,7 @@ fn what_is_dispatched_is_shown_to_those_who_ask() {
     let started = last(&task);
     assert_eq!(started.chunk_type, ChunkType::Started);
     assert!(!started.chunk_type.is_default());
-    let expected = r#"{"type":"background-task-started","payload":{"taskId":"t","toolName":"research","toolCallId":"call-1","agentId":"agent-1","runId":"run-1","seq":1}}"#;
+    let expected = r#"{"type":"background-task-started","payload":{"taskId":"t","toolName":"research","toolCallId":"call-1","agentId":"agent-1","runId":"run-1","at":"2026-11-21T00:00:00.000Z","seq":1}}"#;
     assert_eq!(&**started.json(), expected);
     assert!(matches!(task.events[0].kind, EventKind::Dispatched(_)));
 }
