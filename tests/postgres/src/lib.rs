@@ -255,6 +255,8 @@ impl Cluster {
             // A crash of the server is not one of the machine: nothing is lost by this.
             format!("fsync={fsync}"),
             format!("full_page_writes={fsync}"),
+            // A test that ends in the middle of connecting says no more, and who shuts down waits for it.
+            "authentication_timeout=10".to_owned(),
             "log_destination=stderr".to_owned(),
             "logging_collector=off".to_owned(),
         ];
