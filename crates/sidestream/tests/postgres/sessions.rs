@@ -48,6 +48,9 @@ async fn nothing_is_kept_in_a_session_if_so_told() {
         is_set || statement.starts_with("PREPARE ")
     };
     assert_eq!(log.lines().find(for_the_session), None);
+    // Nor is the server bothered with the end of what has ended.
+    let in_vain = |line: &&str| line.contains("there is no transaction in progress");
+    assert_eq!(log.lines().find(in_vain), None);
 }
 
 /// The session that listens can end: what others commit is noticed meanwhile, and it listens again.

@@ -6,6 +6,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -63,6 +64,7 @@ impl Connections {
         Ok(Connection {
             object: Some(object),
             shape: Arc::clone(&self.shape),
+            has_ended: AtomicBool::new(false),
         })
     }
 
@@ -135,6 +137,8 @@ pub(super) struct Connection {
     /// `None` once it has been given back, or away.
     object: Option<Object>,
     shape: Arc<Shape>,
+    /// Has the transaction ended?
+    has_ended: AtomicBool,
 }
 
 /// A statement that can be sent at once.
@@ -266,11 +270,16 @@ impl Connection {
         self.send_plain(&self.shape.begin_to_search)
     }
 
+    /// Takes note that the transaction has ended, and that no other will be begun.
+    pub(super) fn ended(&self) {
+        self.has_ended.store(true, Relaxed);
+    }
+
     /// Ends the transaction and gives the connection back, without waiting: whoever gets it next comes
     /// behind.
     pub(super) fn rest(mut self) {
         if let Some(object) = self.object.take() {
-            {
+            if !self.has_ended.load(Relaxed) {
                 let rollback = pin!(object.batch_execute("ROLLBACK"));
                 let _: Poll<_> = rollback.poll(&mut Context::from_waker(Waker::noop()));
             }

@@ -183,6 +183,7 @@ impl Transaction<'_> {
                 true => pending(cause),
                 false => cause,
             })?;
+        connection.ended();
         Ok(base)
     }
 

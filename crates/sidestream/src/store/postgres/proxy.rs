@@ -90,6 +90,7 @@ impl<'c> Look<'c> {
             }
             answer(self.other.send_plain("ROLLBACK")).await?;
         }
+        self.other.ended();
         seen(Sessions::Own, true)
     }
 
