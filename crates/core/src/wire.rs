@@ -269,10 +269,7 @@ fn render_event(chunk_type: ChunkType, task: &TaskIdentity, event: &Event) -> Ar
             object.text("startedAt", &at);
             object.json("args", &task.args);
         }
-        EventKind::Output { payload, .. } => {
-            object.json("payload", payload);
-            object.text("at", &at);
-        }
+        EventKind::Output { payload, .. } => object.json("payload", payload),
         EventKind::Suspended { payload, .. } => {
             object.json("suspendPayload", payload);
             object.text("suspendedAt", &at);
@@ -293,14 +290,9 @@ fn render_event(chunk_type: ChunkType, task: &TaskIdentity, event: &Event) -> Ar
             object.text("nextAttemptAt", &next_attempt_at.to_string());
             object.text("at", &at);
         }
-        EventKind::Failed { error, .. } => {
+        EventKind::Failed { error, .. } | EventKind::TimedOut { error, .. } => {
             object.text("completedAt", &at);
             object.error(error);
-        }
-        EventKind::TimedOut { error, .. } => {
-            object.text("completedAt", &at);
-            object.error(error);
-            object.flag("timedOut");
         }
         EventKind::Cancelled => object.text("completedAt", &at),
         EventKind::Recorded(record) => {
@@ -379,12 +371,6 @@ impl Object {
     fn number(&mut self, field: &str, number: u64) {
         self.field(field);
         self.0.push_str(&number.to_string());
-    }
-
-    /// Says that it is so; what is not so is left out.
-    fn flag(&mut self, field: &str) {
-        self.field(field);
-        self.0.push_str("true");
     }
 
     /// A value as it came; its line breaks, which only white space can hold, become spaces, because a

@@ -26,14 +26,14 @@ test('lines are as a terminal would leave them', () => {
 
 test('a new attempt is marked in the output', () => {
   const output = new Output();
-  output.take('a', 1, 0);
-  output.take('b\nc\n', 2, 0);
+  output.take('a', 1);
+  output.take('b\nc\n', 2);
   assert.deepEqual(output.lines.map((line) => [line.text, line.output]), [['a', 1], ['attempt 2', 0], ['b', 2], ['c', 2]]);
 });
 
 test('more output than is kept drops the oldest, and says how much', () => {
   const output = new Output();
-  for (let n = 0; n < 40; n += 1) output.take('x'.repeat(1 << 20), 1, 0);
+  for (let n = 0; n < 40; n += 1) output.take('x'.repeat(1 << 20), 1);
   const kept = output.lines.reduce((sum, line) => sum + line.text.length, 0);
   assert.ok(kept <= 16 << 20, `${kept} kept`);
   assert.equal(output.dropped + output.lines.length, 40);
@@ -41,19 +41,19 @@ test('more output than is kept drops the oldest, and says how much', () => {
 });
 
 test('rows of wrapped lines are found both ways', () => {
-  const lines = ['', 'a'.repeat(25), 'b'].map((text) => ({ text, output: 1, at: 0 }));
+  const lines = ['', 'a'.repeat(25), 'b'].map((text) => ({ text, output: 1 }));
   const wrapped = new Wrapped(lines, 10);
   assert.equal(wrapped.rows, 5);
   const rows = Array.from({ length: 5 }, (_, row) => wrapped.at(row));
   assert.deepEqual(rows, [{ index: 0, from: 0 }, { index: 1, from: 0 }, { index: 1, from: 10 }, { index: 1, from: 20 }, { index: 2, from: 0 }]);
   for (const [row, { index, from }] of rows.entries()) assert.equal(wrapped.rowOf(index, from), row);
-  lines.push({ text: 'c', output: 2, at: 0 });
+  lines.push({ text: 'c', output: 2 });
   wrapped.extend();
   assert.equal(wrapped.rows, 6);
 });
 
 test('a text is found wherever it stands', () => {
-  const lines = ['Abcabc', 'x'].map((text) => ({ text, output: 1, at: 0 }));
+  const lines = ['Abcabc', 'x'].map((text) => ({ text, output: 1 }));
   assert.deepEqual(find(lines, 'ABC'), [{ index: 0, from: 0 }, { index: 0, from: 3 }]);
   assert.deepEqual(find(lines, ''), []);
 });

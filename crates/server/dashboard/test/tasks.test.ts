@@ -74,7 +74,7 @@ test('a record adds what no chunk says', () => {
 
 test('a timeout is told from a failure', () => {
   const tasks = withSnapshot();
-  tasks.takeChunk(chunk('failed', 'a', 11, { completedAt: AT, timedOut: true, error: { message: 'late' } }));
+  tasks.takeChunk(chunk('failed', 'a', 11, { completedAt: AT, error: { message: 'Task timed out after 200ms' } }));
   tasks.takeChunk(chunk('failed', 'b', 12, { completedAt: AT, error: { message: 'bad' } }));
   assert.deepEqual([status(tasks, 'a'), status(tasks, 'b')], ['timed_out', 'failed']);
 });

@@ -99,8 +99,6 @@ export interface ChunkPayload {
   payload?: unknown;
   result?: unknown;
   error?: TaskError;
-  /** Of one that failed because an attempt took too long. */
-  timedOut?: boolean;
   suspendPayload?: unknown;
   /** Of a `stream-reset`. */
   reason?: string;
@@ -132,6 +130,11 @@ export const FIELD_WORDS: Record<FilterField, string> = {
 /** When a chunk's event happened, where it says so. */
 export function timeOf(payload: ChunkPayload): string | undefined {
   return payload.completedAt ?? payload.suspendedAt ?? payload.startedAt ?? payload.at;
+}
+
+/** Has it failed because an attempt took too long? The protocol says so in these words. */
+export function hasTimedOut(payload: ChunkPayload): boolean {
+  return /^Task timed out after \d+ms$/.test(payload.error?.message ?? '');
 }
 
 /** The place in the log that a cursor, `EPOCH-SEQ`, names. */

@@ -1,7 +1,7 @@
 // What a chunk makes of a row of the table. Chunks and records are folded by their `seq`: what is older than what is
 // known changes nothing, so that history and news can come in any order.
 
-import { hasEnded, timeOf, type Chunk, type ChunkPayload, type Status, type TaskRecord } from '../protocol/types.ts';
+import { hasEnded, hasTimedOut, timeOf, type Chunk, type ChunkPayload, type Status, type TaskRecord } from '../protocol/types.ts';
 import { lastLineOf } from './text.ts';
 
 /** A task, as the tables know it: without its arguments and outputs, which only its own page keeps. */
@@ -105,7 +105,7 @@ export function foldChunk(row: Row, chunk: Chunk, snapshotSeq?: number): boolean
     case 'background-task-failed':
       row.endedAt = at;
       if (payload.error) row.lastLine = lastLineOf(payload.error.message, LINE_MAX);
-      stand(row, payload.timedOut ? 'timed_out' : 'failed');
+      stand(row, hasTimedOut(payload) ? 'timed_out' : 'failed');
       return true;
     case 'stream-reset':
       return false;

@@ -6,8 +6,6 @@ export interface Line {
   text: string;
   /** The output that it is of: 0 for a line of ours, which says where an attempt begins. */
   output: number;
-  /** When that was emitted, in milliseconds since 1970; 0 where unknown. */
-  at: number;
 }
 
 const CHARACTERS_MAX = 16 << 20;
@@ -26,16 +24,16 @@ export class Output {
   #kept = 0;
   #attempt = 0;
 
-  take(payload: unknown, attempt: number, at: number): void {
+  take(payload: unknown, attempt: number): void {
     if (attempt !== this.#attempt) {
-      if (this.#attempt !== 0) this.#add({ text: `attempt ${attempt}`, output: 0, at });
+      if (this.#attempt !== 0) this.#add({ text: `attempt ${attempt}`, output: 0 });
       this.#attempt = attempt;
     }
     this.count += 1;
     const text = textOf(payload);
     this.characters += text.length;
     const body = text.endsWith('\n') ? text.slice(0, -1) : text;
-    for (const line of body.split('\n')) this.#add({ text: plain(line), output: this.count, at });
+    for (const line of body.split('\n')) this.#add({ text: plain(line), output: this.count });
     this.#bound();
   }
 

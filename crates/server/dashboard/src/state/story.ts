@@ -6,9 +6,8 @@ import { Following, type Link } from '../protocol/follow.ts';
 import { serverNow } from '../protocol/clock.ts';
 import { parseExactly } from '../protocol/json.ts';
 import { BlockReader, type Block } from '../protocol/sse.ts';
-import { CHUNK_TYPES, timeOf, type Chunk, type TaskRecord } from '../protocol/types.ts';
+import { CHUNK_TYPES, type Chunk, type TaskRecord } from '../protocol/types.ts';
 import { pauseWhenHidden } from './attention.ts';
-import { msOf } from './fold.ts';
 import { Output } from './output.ts';
 import { textOf } from './text.ts';
 import { eventOf, type StoryEvent } from './timeline.ts';
@@ -122,7 +121,7 @@ export class Story {
 
   #takeOutput({ payload }: Chunk): void {
     this.outputs += 1;
-    this.output.take(payload.payload, payload.attempt ?? 0, msOf(timeOf(payload)));
+    this.output.take(payload.payload, payload.attempt ?? 0);
   }
 
   /** The cursor cannot be honoured: what follows is how the task stands, perhaps in another log. */

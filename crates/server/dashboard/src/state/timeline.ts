@@ -1,6 +1,6 @@
 // A task's story as steps, each with its time and with how long the one before it took.
 
-import { timeOf, type Chunk, type ChunkPayload, type Status, type TaskRecord } from '../protocol/types.ts';
+import { hasTimedOut, timeOf, type Chunk, type ChunkPayload, type Status, type TaskRecord } from '../protocol/types.ts';
 import { msOf } from './fold.ts';
 
 /** An event of the story; of outputs there is none here, they are counted. */
@@ -84,7 +84,9 @@ function telling({ type, payload }: StoryEvent): Pick<Step, 'status' | 'title' |
     case 'background-task-cancelled':
       return { status: 'cancelled', title: 'Cancelled', detail: '' };
     case 'background-task-failed':
-      return { status: payload.timedOut ? 'timed_out' : 'failed', title: payload.timedOut ? 'Timed out' : 'Failed', detail: error };
+      return hasTimedOut(payload)
+        ? { status: 'timed_out', title: 'Timed out', detail: error }
+        : { status: 'failed', title: 'Failed', detail: error };
     case 'background-task-output':
     case 'stream-reset':
       return { status: 'running', title: 'Output', detail: '' };

@@ -6,7 +6,7 @@ import { find, Wrapped, type Found, type Line } from '../state/output.ts';
 import { readOutputs, type Story } from '../state/story.ts';
 import { useFrames } from './frames.ts';
 import { useKeys } from './keys.ts';
-import { countText, sizeText, timeText } from './time.tsx';
+import { countText, sizeText } from './time.tsx';
 import { Room, useSpan } from './virtual.tsx';
 
 const ROW = 20;
@@ -93,12 +93,9 @@ function OutputRow({ lines, wrapped, row, wanted, current }: {
   if (line.output === 0) return <div class="line is-ours">{line.text}</div>;
   const text = line.text.slice(from, from + wrapped.width);
   const isFirst = from === 0 && lines[index - 1]?.output !== line.output;
-  const time = line.at === 0 ? `#${line.output}` : timeText(line.at);
   return (
     <div class="line">
-      <span class="gutter" title={line.at === 0 ? undefined : `output ${line.output}, ${new Date(line.at).toISOString()}`}>
-        {isFirst ? time : from > 0 ? '↪' : ''}
-      </span>
+      <span class="gutter">{isFirst ? `#${line.output}` : from > 0 ? '↪' : ''}</span>
       <span class="text">{wanted === '' ? text : marked(text, wanted, current?.index === index ? current.from - from : -1)}</span>
     </div>
   );
