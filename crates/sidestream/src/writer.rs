@@ -389,3 +389,58 @@ fn bytes(request: &Request) -> usize {
         _ => ROW,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Claim, Rescue};
+    use sidestream_core::{Jitter, WorkerId};
+
+    fn waiting(request: Request) -> Waiting {
+        let (reply, _) = oneshot::channel();
+        let room = None;
+        Waiting {
+            request,
+            reply,
+            room,
+        }
+    }
+
+    /// Whoever claims has seen its whole batch: else what a rescue frees rings no bell that it hears.
+    #[test]
+    fn claims_come_after_all_that_may_bring_them_work() {
+        let claim = Request::Claim(Claim {
+            worker: WorkerId::new("w").expect("it is a name"),
+            tools: Arc::from([]),
+            namespace: None,
+            limit: 1,
+            lease_ms: 1,
+            limits: Arc::default(),
+        });
+        let rescue = Request::Rescue(Rescue {
+            limit: 1,
+            overtime_ms: 1,
+            jitter: Jitter(0),
+            gone: None,
+            spared: Arc::default(),
+        });
+        let revoke = |id: &str| Request::RevokeKey { id: id.into() };
+        let batch = Batch {
+            members: [claim, revoke("1"), rescue, revoke("2")]
+                .map(waiting)
+                .into(),
+            ..Batch::default()
+        };
+        let order = batch.in_order();
+        let order = order.iter().map(|waiting| &waiting.request);
+        let order: Vec<&str> = order
+            .map(|request| match request {
+                Request::Claim(_) => "claim",
+                Request::Rescue(_) => "rescue",
+                Request::RevokeKey { id } => id,
+                _ => "another",
+            })
+            .collect();
+        assert_eq!(order, ["1", "2", "rescue", "claim"]);
+    }
+}

@@ -287,3 +287,42 @@ pub(super) fn names<const N: usize>(columns: &[Column; N], before: &str) -> Stri
     let names = columns.iter().map(|(name, _)| format!("{before}{name}"));
     names.collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One value for a group only if every column of it is alike in every row; a null is a value like others.
+    #[test]
+    fn what_all_rows_have_alike_is_one_value() {
+        let columns = [
+            ("key", Kind::Integer),
+            ("tool", Kind::Text),
+            ("agent", Kind::Text),
+            ("error", Kind::Text),
+        ];
+        let rows = |agents: [Option<&'static str>; 2]| {
+            let row = |(key, agent): (i64, Option<&'static str>)| {
+                [key.into(), "t".into(), agent.into(), Value::Text(None)]
+            };
+            let arrays = arrays(&columns, [1, 2].into_iter().zip(agents).map(row));
+            Rows::new(&columns, arrays, &[&["tool", "agent"], &["error"]])
+        };
+        let alike = rows([Some("a"), Some("a")]);
+        assert_eq!(alike.from, "unnest($1::bigint[]) AS i(key)");
+        assert_eq!(alike.cell("agent"), "$3::text");
+        assert_eq!(
+            alike.values[1..],
+            ["t".into(), "a".into(), Value::Text(None)]
+        );
+        let apart = rows([Some("a"), None]);
+        assert_eq!(
+            apart.from,
+            "unnest($1::bigint[], $2::text[], $3::text[]) AS i(key, tool, agent)"
+        );
+        let (names, cells) = apart.names_and_cells();
+        assert_eq!(names, "key, tool, agent, error");
+        assert_eq!(cells, "i.key, i.tool, i.agent, $4::text");
+        assert_eq!(apart.values.len(), columns.len());
+    }
+}
