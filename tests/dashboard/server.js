@@ -5,11 +5,11 @@ import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { freePort } from '../support/port.mjs';
 
 const run = promisify(execFile);
 // Whatever the developer's shell says about servers must not reach this one.
@@ -124,13 +124,4 @@ function binary() {
   const path = process.env.SIDESTREAM_BIN;
   if (!path || !existsSync(path)) throw new Error(`SIDESTREAM_BIN must name the binary sidestream, not ${path}`);
   return resolve(path);
-}
-
-async function freePort() {
-  const listener = createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address();
-  listener.close();
-  await once(listener, 'close');
-  return port;
 }

@@ -5,11 +5,11 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { freePort } from '../support/port.mjs';
 
 const README = await readFile(join(import.meta.dirname, '../../README.md'), 'utf8');
 const WRITTEN = 'http://127.0.0.1:7600';
@@ -76,13 +76,4 @@ async function until(isSo) {
   for (const started = Date.now(); !(await isSo()); await pause(25)) {
     if (Date.now() - started > AT_MOST_MS) throw new Error(`not so after ${AT_MOST_MS} ms`);
   }
-}
-
-async function freePort() {
-  const listener = createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const { port } = listener.address();
-  listener.close();
-  await once(listener, 'close');
-  return port;
 }

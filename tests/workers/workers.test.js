@@ -5,11 +5,11 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
+import { freePort } from '../support/port.mjs';
 
 const EXAMPLES = join(import.meta.dirname, '../../examples');
 const AT_MOST_MS = 30_000;
@@ -187,13 +187,4 @@ async function within(isSo, told = () => '') {
     assert.ok(Date.now() < end, `not within ${AT_MOST_MS} ms ${told()}`);
     await pause(20);
   }
-}
-
-async function freePort() {
-  const holder = createServer().listen(0, '127.0.0.1');
-  await once(holder, 'listening');
-  const { port } = holder.address();
-  holder.close();
-  await once(holder, 'close');
-  return port;
 }
