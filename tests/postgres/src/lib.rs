@@ -205,15 +205,25 @@ impl Cluster {
     /// # Panics
     /// When it fails.
     pub fn sql(&self, database: &str, sql: &str) -> String {
+        self.try_sql(database, sql)
+            .unwrap_or_else(|said| panic!("psql: {said}{sql}"))
+    }
+
+    /// The same, where it may fail.
+    ///
+    /// # Errors
+    /// What `psql` said.
+    pub fn try_sql(&self, database: &str, sql: &str) -> Result<String, String> {
         let ran = Command::new(self.programs.path("psql"))
             .args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"])
             .args(["--set=ON_ERROR_STOP=1", "--command", sql])
             .arg(self.url(database))
             .output()
             .expect("psql runs");
-        let said = String::from_utf8_lossy(&ran.stderr);
-        assert!(ran.status.success(), "psql: {said}{sql}");
-        String::from_utf8_lossy(&ran.stdout).trim_end().to_owned()
+        if !ran.status.success() {
+            return Err(String::from_utf8_lossy(&ran.stderr).into_owned());
+        }
+        Ok(String::from_utf8_lossy(&ran.stdout).trim_end().to_owned())
     }
 
     /// Stops the server. It can be started again.

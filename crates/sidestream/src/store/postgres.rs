@@ -142,13 +142,13 @@ pub struct PostgresStore {
     _listening: JoinSet<()>,
 }
 
-/// Reads at one moment; again, if the connection turns out to be broken.
+/// Reads at one moment; again, if the connection turns out to be broken, or a migration is in the way.
 macro_rules! read {
     ($store:expr, |$reading:ident| $found:expr) => {
         read!($store, begin_to_read, |$reading| $found)
     };
     ($store:expr, $begin:ident, |$reading:ident| $found:expr) => {{
-        let mut losses = 0;
+        let (mut losses, mut conflicts) = (0, 0);
         loop {
             let read = async {
                 let connection = $store.connections.get().await?;
@@ -163,6 +163,9 @@ macro_rules! read {
             };
             match read.await {
                 Err(failure) if failure.is_loss() && losses < LOSSES_MAX => losses += 1,
+                Err(failure) if failure.is_conflict() && conflicts < CONFLICTS_MAX => {
+                    conflicts += 1
+                }
                 Ok(found) => break Ok(found),
                 Err(failure) => break Err($store.told(failure).await),
             }

@@ -100,6 +100,15 @@ impl Failure {
         self.said().is_some_and(|said| codes.contains(said.code()))
     }
 
+    /// Has another transaction what this one wants?
+    pub(super) fn is_in_the_way(&self) -> bool {
+        let codes = [
+            SqlState::LOCK_NOT_AVAILABLE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+        ];
+        self.said().is_some_and(|said| codes.contains(said.code()))
+    }
+
     /// Is a table or a column not there? Then a newer version may have taken it away.
     pub(super) fn is_missing(&self) -> bool {
         let codes = [SqlState::UNDEFINED_TABLE, SqlState::UNDEFINED_COLUMN];

@@ -11,6 +11,12 @@
 //! Old servers refuse an incompatible database when they start. Those that run at that moment are kept from
 //! it by the migration itself: it renames the table `head`, without which nothing can be written, and no
 //! stream read. They then say why.
+//!
+//! Those that run while a migration comes use its tables, one after the other, as it does. So that neither
+//! waits for what the other has until the server ends one of them, a migration waits for a table for a
+//! moment only, then undoes what it did and begins anew.
+
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -56,6 +62,14 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (
     applied_at_ms    BIGINT NOT NULL     -- when it was applied
 )";
 
+/// How long a migration waits for a table that others use. Shorter than the second after which the server
+/// looks for transactions that wait for each other (`deadlock_timeout`), and ends any one of them.
+const TABLE_TIMEOUT: &str = "SET LOCAL lock_timeout = '300ms'";
+/// How long it leaves them alone before it begins anew…
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// …and how often it does.
+const ATTEMPTS_MAX: u32 = 120;
+
 /// A migration that the database has had.
 #[derive(Debug)]
 struct Applied {
@@ -72,12 +86,7 @@ pub(super) async fn prepare(connection: &Connection, schema: &str, place: &Place
     if is_current(&applied) {
         return Ok(());
     }
-    answer(connection.send_plain("BEGIN")).await?;
-    connection
-        .query("SELECT pg_advisory_xact_lock($1)", &[TURN.into()])
-        .await?;
-    migrate(connection, schema, place).await?;
-    answer(connection.send_plain("COMMIT")).await
+    migrate(connection, schema, place, &MIGRATIONS).await
 }
 
 /// The version of a database that is ours already, without changing it.
@@ -174,13 +183,55 @@ fn is_current(applied: &[Applied]) -> bool {
     applied.last().is_some_and(|last| last.version >= VERSION)
 }
 
-async fn migrate(connection: &Connection, schema: &str, place: &Place) -> Result<()> {
+/// Applies those of our migrations that are missing; again, as long as others are in the way.
+async fn migrate(
+    connection: &Connection,
+    schema: &str,
+    place: &Place,
+    ours: &[Migration],
+) -> Result<()> {
+    let mut attempt = 1;
+    loop {
+        match try_to_migrate(connection, schema, place, ours).await {
+            Err(failure) if failure.is_in_the_way() && attempt < ATTEMPTS_MAX => {
+                answer(connection.send_plain("ROLLBACK")).await?;
+                tracing::debug!(?failure, "others use what is to be migrated");
+                tokio::time::sleep(AGAIN_AFTER).await;
+                attempt += 1;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// The same, once. If it fails, its transaction is left for the caller to undo.
+async fn try_to_migrate(
+    connection: &Connection,
+    schema: &str,
+    place: &Place,
+    ours: &[Migration],
+) -> Result<()> {
+    answer(connection.send_plain("BEGIN")).await?;
+    connection
+        .query("SELECT pg_advisory_xact_lock($1)", &[TURN.into()])
+        .await?;
+    apply(connection, schema, place, ours).await?;
+    answer(connection.send_plain("COMMIT")).await
+}
+
+async fn apply(
+    connection: &Connection,
+    schema: &str,
+    place: &Place,
+    ours: &[Migration],
+) -> Result<()> {
     // Somebody may have been quicker.
     let known = applied(connection, schema).await?;
     check(&known, place)?;
-    if is_current(&known) {
+    if known.len() >= ours.len() {
         return Ok(());
     }
+    answer(connection.send_plain(TABLE_TIMEOUT)).await?;
     let name = quoted(schema);
     let sql = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1::text";
     let is_there = !connection.query(sql, &[schema.into()]).await?.is_empty();
@@ -191,7 +242,7 @@ async fn migrate(connection: &Connection, schema: &str, place: &Place) -> Result
     }
     let begin = format!("SET LOCAL search_path = {name}; {TABLE};");
     answer(connection.send_plain(&begin)).await?;
-    for (migration, version) in MIGRATIONS.iter().zip(1_i64..).skip(known.len()) {
+    for (migration, version) in ours.iter().zip(1_i64..).skip(known.len()) {
         answer(connection.send_plain(migration.sql)).await?;
         let sql = "INSERT INTO @migrations (version, compatible_from, checksum, applied_at_ms)
             VALUES ($1, $2, $3, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
@@ -217,7 +268,59 @@ fn sum(sql: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sidestream_test_postgres::Cluster;
+
     use super::*;
+    use crate::store::postgres::{PostgresOptions, PostgresStore};
+
+    /// It would want first what a later transaction of a server wants last.
+    const AGAINST_THE_ORDER: [Migration; 2] = [
+        Migration {
+            sql: MIGRATIONS[0].sql,
+            compatible_from: 1,
+        },
+        Migration {
+            sql: "ALTER TABLE tasks ADD COLUMN later TEXT; ALTER TABLE specs ADD COLUMN later TEXT",
+            compatible_from: 1,
+        },
+    ];
+
+    /// Whoever is in the middle of something when a migration comes is not ended for it.
+    #[tokio::test]
+    async fn a_migration_gives_way_to_who_is_at_work() {
+        let cluster = Cluster::start();
+        let opened =
+            PostgresStore::open(&cluster.url("postgres"), PostgresOptions::default()).await;
+        let store = opened.expect("the store opens");
+        let worker = store.connections.get().await.expect("a connection");
+        let look_at = async |table| {
+            let sql = format!("SELECT count(*) FROM @{table}");
+            let rows = worker.query(&sql, &[]).await;
+            rows.expect("it is not ended for the migration");
+        };
+        // Sooner than the migration's own: of two that waited for each other, the server would end this one.
+        let begin = worker.send_plain("BEGIN; SET LOCAL deadlock_timeout = '600ms'");
+        answer(begin).await.expect("a transaction");
+        look_at("specs").await;
+        let connection = store.connections.get().await.expect("a connection");
+        let migrating = migrate(&connection, &store.schema, &store.place, &AGAINST_THE_ORDER);
+        let working = async {
+            // The migration has the tasks and waits for the specs, or will: this waits for the migration.
+            let sql = "SELECT 1 FROM pg_catalog.pg_locks WHERE NOT granted
+                AND mode = 'AccessExclusiveLock'";
+            while worker.query(sql, &[]).await.expect("the locks").is_empty() {
+                tokio::task::yield_now().await;
+            }
+            look_at("tasks").await;
+            answer(worker.send_plain("COMMIT")).await.expect("it ends");
+        };
+        let (migrated, ()) = tokio::join!(migrating, working);
+        migrated.expect("it is migrated");
+        let known = applied(&connection, &store.schema)
+            .await
+            .expect("they are known");
+        assert_eq!(known.last().map(|last| last.version), Some(2));
+    }
 
     #[test]
     fn who_cannot_work_with_a_migration_is_kept_from_it() {
