@@ -13,6 +13,7 @@ pub(super) struct Recent<K, V> {
     young: HashMap<K, (V, usize)>,
     old: HashMap<K, (V, usize)>,
     young_bytes: usize,
+    turns: u64,
 }
 
 impl<K, V> Default for Recent<K, V> {
@@ -21,22 +22,33 @@ impl<K, V> Default for Recent<K, V> {
             young: HashMap::new(),
             old: HashMap::new(),
             young_bytes: 0,
+            turns: 0,
         }
     }
 }
 
 impl<K: Eq + Hash, V: Clone> Recent<K, V> {
-    /// Keeps a thing of roughly so many bytes, in place of the one that had its key.
-    pub(super) fn keep(&mut self, key: K, value: V, bytes: usize) {
+    /// Keeps a thing of roughly so many bytes, in place of the one that had its key. Says whether one had.
+    pub(super) fn keep(&mut self, key: K, value: V, bytes: usize) -> bool {
         if self.young_bytes + bytes > GENERATION_BYTES_MAX {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
+            self.turns += 1;
         }
         self.young_bytes += bytes;
-        self.old.remove(&key);
-        if let Some((_, before)) = self.young.insert(key, (value, bytes)) {
-            self.young_bytes = self.young_bytes.saturating_sub(before);
+        let was_old = self.old.remove(&key).is_some();
+        match self.young.insert(key, (value, bytes)) {
+            Some((_, before)) => {
+                self.young_bytes = self.young_bytes.saturating_sub(before);
+                true
+            }
+            None => was_old,
         }
+    }
+
+    /// How often the older generation has gone. While it has not, nothing was forgotten.
+    pub(super) fn turns(&self) -> u64 {
+        self.turns
     }
 
     pub(super) fn get<Q>(&mut self, key: &Q) -> Option<V>
@@ -60,7 +72,11 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        let turns = self.turns + 1;
+        *self = Self {
+            turns,
+            ..Self::default()
+        };
     }
 }
 

@@ -6,7 +6,7 @@
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{CachedStatement, Connection, Row, params};
 use sidestream_core::{
     AgentId, Json, Namespace, ResourceId, RetryPolicy, RunId, Spec, TaskId, TaskIdentity, ThreadId,
     Timestamp, ToolCallId, ToolName,
@@ -15,6 +15,7 @@ use sidestream_core::{
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
 use crate::store::recent::Recent;
+use crate::store::stored::Stored;
 
 /// What a spec takes beside its arguments and metadata, in bytes: roughly.
 const SPEC_BYTES: usize = 700;
@@ -67,9 +68,25 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
     format!("INSERT INTO specs (key, {COLUMNS}) VALUES (?{holes})")
 });
 
-pub(super) fn insert(connection: &Connection, key: i64, spec: &Spec) -> Result<()> {
+/// Saves the specs of new tasks.
+pub(super) fn insert<'t>(
+    connection: &Connection,
+    new: impl Iterator<Item = &'t Stored>,
+) -> Result<()> {
+    let mut statement = None;
+    for Stored { key, task, .. } in new {
+        let statement = match &mut statement {
+            Some(statement) => statement,
+            none => none.insert(prepare(connection, &INSERT)?),
+        };
+        insert_one(statement, *key, &task.spec)?;
+    }
+    Ok(())
+}
+
+fn insert_one(statement: &mut CachedStatement<'_>, key: i64, spec: &Spec) -> Result<()> {
     let task = &spec.identity;
-    prepare(connection, &INSERT)?.execute(params![
+    statement.execute(params![
         key,
         task.namespace.as_str(),
         task.id.as_str(),

@@ -13,12 +13,14 @@ use crate::store::{Cleanup, Gone, Prune, Rescue, Rescued};
 
 impl Transaction<'_> {
     pub(super) fn rescue(&mut self, rescue: &Rescue) -> Result<Rescued> {
+        self.flush()?;
         let overtime_ms = i64::try_from(rescue.overtime_ms).unwrap_or(i64::MAX);
         let keys = match &rescue.gone {
             Some(gone) => self.held_by(gone, rescue.looks_at_most() as usize)?,
             None => self.overdue(overtime_ms, rescue.looks_at_most())?,
         };
         let ended = self.end(rescue, keys)?;
+        self.flush()?;
         let next = self.next_to_rescue(overtime_ms)?;
         Ok(Rescued { ended, next })
     }
@@ -97,6 +99,7 @@ impl Transaction<'_> {
     }
 
     pub(super) fn cleanup(&mut self, cleanup: &Cleanup) -> Result<u64> {
+        self.flush()?;
         let ends = [
             (Status::Completed, cleanup.completed_before),
             (Status::Failed, cleanup.failed_before),
@@ -141,6 +144,7 @@ impl Transaction<'_> {
     }
 
     pub(super) fn prune(&mut self, prune: &Prune) -> Result<u64> {
+        self.flush()?;
         let floor = self.prunable(prune)?;
         let pruned = floor.0 - self.floor.0;
         if pruned == 0 {
