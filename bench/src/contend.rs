@@ -26,12 +26,21 @@ pub(crate) async fn contend(work: &Work) -> anyhow::Result<Answer> {
     Ok(Answer {
         contender: match is_limit {
             true => limits::name(work),
-            false => format!("Sidestream on {}", work.store.name()),
+            false => ours(work),
         },
         version,
         durability: durability(work).await?,
         found,
     })
+}
+
+/// As the tables call it.
+fn ours(work: &Work) -> String {
+    let servers = match work.settings.get("servers") {
+        Some(servers) if *servers > 1 => format!(", {servers} servers"),
+        _ => String::new(),
+    };
+    format!("Sidestream on {}{servers}", work.store.name())
 }
 
 async fn durability(work: &Work) -> anyhow::Result<String> {

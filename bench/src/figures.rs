@@ -13,7 +13,7 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
     match work.figure.as_str() {
         "tasks" => {
             let settings = tasks::Settings {
-                servers: work.number("servers")?,
+                servers: work.number("servers").unwrap_or(1),
                 in_flight: work.number("in_flight")?,
                 tasks: work.number("tasks")?,
             };

@@ -3,43 +3,40 @@
 //!
 //! `./bench/run` builds and runs it. PostgreSQL is measured on a server of its own, from Debian's package
 //! `postgresql`.
-#![expect(clippy::print_stdout, reason = "a program that prints tables")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that prints tables"
+)]
 
 mod contend;
 mod figures;
 mod found;
 mod limits;
 mod machine;
+mod options;
 mod place;
+mod results;
+mod runner;
 mod work;
 
 use clap::Parser;
 
-/// Measures Sidestream beside its peers and the physical limits.
-#[derive(Parser)]
-struct Options {
-    #[command(subcommand)]
-    command: Command,
-}
+use options::{Command, Options};
 
-#[derive(clap::Subcommand)]
-enum Command {
-    /// Carries out one work, given as JSON: what a run starts for each measurement of ours and of the limits.
-    #[command(hide = true)]
-    Contend {
-        /// Figure, contender, store, folder, server and settings.
-        work: String,
-    },
-}
-
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Options::parse().command {
-        Command::Contend { work } => {
-            let work = serde_json::from_str(&work)?;
-            let answer = contend::contend(&work).await?;
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    match &options.command {
+        None => runner::run(&options),
+        Some(Command::Publish { results }) => {
+            runner::publish(&results::Results::read_all(results)?)
+        }
+        Some(Command::Contend { work }) => {
+            let work = serde_json::from_str(work)?;
+            let runtime = tokio::runtime::Runtime::new()?;
+            let answer = runtime.block_on(contend::contend(&work))?;
             println!("{}", serde_json::to_string(&answer)?);
+            Ok(())
         }
     }
-    Ok(())
 }
