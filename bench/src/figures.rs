@@ -1,7 +1,10 @@
 //! The figures of ours, each in a file of its own: what is done, measured and looked at afterwards.
 
 mod across;
+mod drain;
 mod latency;
+mod pickup;
+mod stores;
 mod tasks;
 
 use crate::found::Found;
@@ -19,6 +22,12 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
             };
             tasks::run(dir, work.store, url, settings).await
         }
+        "drain" => {
+            let (batch, tasks) = (work.number("batch")?, work.number("tasks")?);
+            drain::run(dir, work.store, url, batch, tasks).await
+        }
+        "pickup" => pickup::run(dir, work.store, url, work.number("samples")?).await,
+        "stores" => stores::run(dir, work.store, work.number("records")?).await,
         "latency" => latency::run(dir, work.store, url, work.number("outputs")?).await,
         "across" => across::run(work.url()?, work.number("samples")?).await,
         other => anyhow::bail!("there is no figure `{other}` of ours"),

@@ -20,14 +20,25 @@ mod results;
 mod runner;
 mod work;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 use options::{Command, Options};
 
-fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match carry_out(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(options: &Options) -> anyhow::Result<()> {
     match &options.command {
-        None => runner::run(&options),
+        None => runner::run(options),
         Some(Command::Publish { results }) => {
             runner::publish(&results::Results::read_all(results)?)
         }

@@ -44,7 +44,7 @@ pub(crate) struct Line {
 pub(crate) struct Run {
     #[serde(flatten)]
     pub(crate) answer: Answer,
-    /// Of its own processes, from their start to their end: its start-up is in it.
+    /// Of its own process, and of those that it waited for, without its start-up.
     pub(crate) cpu_seconds: f64,
     /// Of the database's processes, meanwhile.
     pub(crate) server_cpu_seconds: Option<f64>,

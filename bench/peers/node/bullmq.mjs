@@ -1,15 +1,15 @@
 // BullMQ, on Redis or on PostgreSQL.
 
-import { Queue, QueueEvents, Worker, createPostgresBackend, withBackend } from 'bullmq';
+import { Queue, Worker, createPostgresBackend, withBackend } from 'bullmq';
 import { Redis } from 'ioredis';
-import { Flight, Pickups, answer, durabilityOfPostgres, ensure, latencies, setting } from './contender.mjs';
-import { version, work } from './contender.mjs';
+import { Flight, Pickups, answer, durabilityOfPostgres, ensure, latencies, ready } from './contender.mjs';
+import { setting, version, work } from './contender.mjs';
 
 const isOnRedis = work.store === 'redis';
-const classes = isOnRedis ? { Queue, Worker, QueueEvents } : withBackend(createPostgresBackend);
+const classes = isOnRedis ? { Queue, Worker } : withBackend(createPostgresBackend);
 // Its workers block on a connection: it asks for no limit of retries.
 const redis = () => new Redis(work.url, { maxRetriesPerRequest: null });
-const connection = () => (isOnRedis ? redis() : { connectionString: work.url, max: 20 });
+const connection = () => (isOnRedis ? redis() : { connectionString: work.url, max: 20, migrate: true });
 
 const queue = new classes.Queue('noop', { connection: connection() });
 await queue.waitUntilReady();
@@ -69,6 +69,7 @@ async function versions() {
   return `${version('bullmq')}, Redis ${/redis_version:(\S+)/.exec(said)[1]}`;
 }
 
+ready();
 const found = await figures[work.figure]();
 answer({
   contender: `BullMQ on ${isOnRedis ? 'Redis' : 'PostgreSQL'}`,

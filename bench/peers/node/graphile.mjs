@@ -2,7 +2,8 @@
 
 import { Logger, makeWorkerUtils, run } from 'graphile-worker';
 import { EventEmitter } from 'node:events';
-import { Flight, Pickups, answer, count, durabilityOfPostgres, ensure, latencies } from './contender.mjs';
+import pg from 'pg';
+import { Flight, Pickups, answer, count, durabilityOfPostgres, ensure, latencies, ready } from './contender.mjs';
 import { setting, until, version, work } from './contender.mjs';
 
 const JOBS = 'SELECT count(*) FROM graphile_worker._private_jobs';
@@ -12,21 +13,17 @@ const QUIET = { debug() {}, info() {}, warn: console.error, error: console.error
 
 const events = new EventEmitter();
 const logger = new Logger(() => (level, message) => QUIET[level]?.(message));
-// As its documentation advises: as many connections as jobs at once and two more, as far as a server gives them.
+// As its documentation advises: a pool of as many connections as jobs at once and two more, as far as a server of a
+// hundred gives them.
 const concurrentJobs = Math.min(inFlight, 100);
-const preset = {
-  worker: {
-    connectionString: work.url,
-    concurrentJobs,
-    maxPoolSize: Math.min(Math.max(10, concurrentJobs + 2), 60),
-    ...(hasLocalQueue && { localQueue: { size: Math.max(inFlight, 2) }, completeJobBatchDelay: 0, failJobBatchDelay: 0 }),
-  },
-};
+const pgPool = new pg.Pool({ connectionString: work.url, max: Math.min(Math.max(10, concurrentJobs + 2), 80) });
+const batching = { localQueue: { size: Math.max(inFlight, 2) }, completeJobBatchDelay: 0, failJobBatchDelay: 0 };
+const preset = { worker: { concurrentJobs, ...(hasLocalQueue && batching) } };
 
-const utils = await makeWorkerUtils({ preset, logger });
+const utils = await makeWorkerUtils({ preset, logger, pgPool });
 await utils.migrate();
 let handler = () => {};
-const start = () => run({ preset, logger, events, noHandleSignals: true, taskList: { noop: (payload) => handler(payload) } });
+const start = () => run({ preset, logger, pgPool, events, noHandleSignals: true, taskList: { noop: (payload) => handler(payload) } });
 
 const figures = {
   async tasks() {
@@ -73,6 +70,7 @@ const figures = {
   },
 };
 
+ready();
 const found = await figures[work.figure]();
 answer({
   contender: `graphile-worker${hasLocalQueue ? ', local queue' : ''}`,

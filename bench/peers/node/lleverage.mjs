@@ -2,7 +2,7 @@
 
 import { FileTaskStore, MemoryTaskStore, createBackgroundTask, updateBackgroundTask } from '@lleverage-ai/agent-sdk';
 import { join } from 'node:path';
-import { answer, ensure, setting, version, work } from './contender.mjs';
+import { answer, ensure, ready, setting, version, work } from './contender.mjs';
 
 const isInMemory = work.store === 'memory';
 const EXPIRES_MS = 1;
@@ -25,6 +25,7 @@ const tasks = Array.from({ length: records }, (_, number) => {
 });
 const running = Math.ceil(records / 10);
 
+ready();
 const saving = await timed(async () => {
   for (const task of tasks) await store.save(task);
 });

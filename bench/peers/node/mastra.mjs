@@ -5,8 +5,8 @@ import { InMemoryStore } from '@mastra/core/storage';
 import { LibSQLStore } from '@mastra/libsql';
 import { PostgresStore } from '@mastra/pg';
 import { join } from 'node:path';
-import { Flight, Pickups, answer, durabilityOfPostgres, ensure, latencies, pause, setting } from './contender.mjs';
-import { version, work } from './contender.mjs';
+import { Flight, Pickups, answer, durabilityOfPostgres, ensure, latencies, pause, ready } from './contender.mjs';
+import { setting, version, work } from './contender.mjs';
 
 const OUTPUT_EVERY_MS = 2;
 
@@ -119,6 +119,7 @@ async function durability() {
   return `${await read('journal_mode')}, synchronous=${synchronous} (its own choice)`;
 }
 
+ready();
 const found = await figures[work.figure]();
 answer({
   contender: `Mastra on ${STORES[work.store].name}`,

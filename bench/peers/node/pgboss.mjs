@@ -1,7 +1,7 @@
 // pg-boss on PostgreSQL: polling as it comes, or woken by LISTEN.
 
 import { PgBoss } from 'pg-boss';
-import { Flight, Pickups, answer, count, durabilityOfPostgres, ensure, latencies } from './contender.mjs';
+import { Flight, Pickups, answer, count, durabilityOfPostgres, ensure, latencies, ready } from './contender.mjs';
 import { setting, until, version, work } from './contender.mjs';
 
 const QUEUE = 'noop';
@@ -70,6 +70,7 @@ const figures = {
   },
 };
 
+ready();
 const found = await figures[work.figure]();
 const how = work.figure === 'drain' ? '' : listens ? ', LISTEN' : ', polling';
 answer({ contender: `pg-boss${how}`, version: version('pg-boss'), durability: await durabilityOfPostgres(), ...found });

@@ -1,6 +1,7 @@
 //! One contender's process, from its start to its answer: what it said, and what it took.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,6 +18,9 @@ use crate::work::Work;
 /// Between two looks at the memory. What a process has at most the kernel remembers, so that only what it took in
 /// its last moments can be missed.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// The line by which a contender says that what comes before was its start-up.
+const READY: &str = "ready";
 
 /// The program, and what stands before the work on its command line.
 #[derive(Debug, Clone)]
@@ -38,7 +42,9 @@ pub(super) fn run(
 ) -> anyhow::Result<Run> {
     let errors = work.dir.join("stderr");
     let started = Instant::now();
-    let server_before = server.map(Server::cpu_seconds).transpose()?;
+    let root = server.map(Server::process).transpose()?;
+    let server_cpu = move || root.map(of_family);
+    let server_before = server_cpu();
     let mut child = Command::new(&program.path)
         .args(&program.args)
         .arg(serde_json::to_string(work)?)
@@ -48,7 +54,6 @@ pub(super) fn run(
         .spawn()
         .with_context(|| format!("{} does not start", program.path.display()))?;
     let pid = child.id();
-    let root = server.map(Server::process).transpose()?;
     let (peak_kib, server_peak_kib) = (AtomicU64::new(0), AtomicU64::new(0));
     let look = || {
         peak_kib.fetch_max(process::peak_kib(pid).unwrap_or(0), Relaxed);
@@ -58,7 +63,16 @@ pub(super) fn run(
         }
     };
     let stdout = child.stdout.take().context("it is piped")?;
-    let said = std::thread::spawn(move || std::io::read_to_string(stdout));
+    let said = std::thread::spawn(move || {
+        let (mut last, mut before) = (String::new(), (0.0, server_before));
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if line == READY {
+                before = (process::cpu_seconds(pid).unwrap_or(0.0), server_cpu());
+            }
+            last = line;
+        }
+        (last, before)
+    });
     let mut is_late = false;
     // It is not waited for yet: then nothing would be known of it any more.
     while !has_ended(pid)? {
@@ -72,8 +86,8 @@ pub(super) fn run(
     let took_seconds = started.elapsed().as_secs_f64();
     let cpu_seconds = process::cpu_seconds(pid).unwrap_or(0.0);
     let status = child.wait()?;
-    let said = said.join().expect("it only reads")?;
-    let server_after = server.map(Server::cpu_seconds).transpose()?;
+    let (last, (cpu_before, server_before)) = said.join().expect("it only reads");
+    let server_after = server_cpu();
     if is_late {
         anyhow::bail!(
             "it had not ended after {} s: {}",
@@ -86,12 +100,11 @@ pub(super) fn run(
         "it ended with {status}: {}",
         tail(&errors)
     );
-    let last = said.lines().last().unwrap_or_default();
-    let answer = serde_json::from_str(last);
+    let answer = serde_json::from_str(&last);
     let answer = answer.with_context(|| format!("its last line is no answer: {last}"))?;
     Ok(Run {
         answer,
-        cpu_seconds,
+        cpu_seconds: cpu_seconds - cpu_before,
         server_cpu_seconds: server_after
             .zip(server_before)
             .map(|(after, before)| after - before),
@@ -99,6 +112,13 @@ pub(super) fn run(
         server_peak_kib: root.map(|_| server_peak_kib.into_inner()),
         took_seconds,
     })
+}
+
+/// Seconds of processors that a process has used with all that it started.
+fn of_family(root: u32) -> f64 {
+    let family = process::family(root);
+    let seconds = family.iter().filter_map(|pid| process::cpu_seconds(*pid));
+    seconds.sum()
 }
 
 fn has_ended(pid: u32) -> anyhow::Result<bool> {

@@ -9,7 +9,6 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context as _;
 use sidestream_test_postgres::Cluster;
 
-use super::process;
 use crate::place::{self, Kind};
 
 /// A running server; dropping it ends it.
@@ -48,15 +47,6 @@ impl Server {
                 first.with_context(|| format!("{} names no process", file.display()))
             }
         }
-    }
-
-    /// Seconds of processors that it has used in all its processes.
-    pub(super) fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let family = process::family(self.process()?);
-        Ok(family
-            .iter()
-            .filter_map(|pid| process::cpu_seconds(*pid))
-            .sum())
     }
 }
 
