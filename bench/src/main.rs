@@ -26,6 +26,10 @@ use clap::Parser;
 
 use options::{Command, Options};
 
+/// As in the binary that people run.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match carry_out(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
