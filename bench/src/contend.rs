@@ -46,7 +46,9 @@ fn ours(work: &Work) -> String {
 async fn durability(work: &Work) -> anyhow::Result<String> {
     Ok(match (work.store, work.contender.as_str()) {
         (Kind::Sqlite, "ours") => of_sqlite(&work.dir.join("store"))?,
-        (Kind::Sqlite, _) if work.figure == "tasks" => "WAL, synchronous=FULL".to_owned(),
+        (Kind::Sqlite, _) if ["tasks", "outputs"].contains(&work.figure.as_str()) => {
+            "WAL, synchronous=FULL".to_owned()
+        }
         (Kind::Sqlite, _) => String::new(),
         (Kind::Postgres, _) => of_postgres(work.url()?).await?,
         _ => "none: it is gone with the process".to_owned(),

@@ -3,6 +3,7 @@
 mod across;
 mod drain;
 mod latency;
+mod outputs;
 mod pickup;
 mod stores;
 mod tasks;
@@ -29,6 +30,10 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
         "pickup" => pickup::run(dir, work.store, url, work.number("samples")?).await,
         "stores" => stores::run(dir, work.store, work.number("records")?).await,
         "latency" => latency::run(dir, work.store, url, work.number("outputs")?).await,
+        "outputs" => {
+            let (tasks, outputs) = (work.number("tasks")?, work.number("outputs")?);
+            outputs::run(dir, work.store, url, tasks, outputs).await
+        }
         "across" => across::run(work.url()?, work.number("samples")?).await,
         other => anyhow::bail!("there is no figure `{other}` of ours"),
     }

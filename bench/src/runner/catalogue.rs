@@ -137,7 +137,7 @@ const THOUSAND: [u64; 4] = [1_000; 4];
 
 use Kind::{File, Memory, Postgres, Redis, Sqlite};
 
-pub(super) const FIGURES: &[Figure] = &[TASKS, DRAIN, PICKUP, LATENCY, ACROSS, STORES];
+pub(super) const FIGURES: &[Figure] = &[TASKS, DRAIN, PICKUP, OUTPUTS, LATENCY, ACROSS, STORES];
 
 const TASKS: Figure = Figure {
     name: "tasks",
@@ -286,6 +286,25 @@ const PICKUP: Figure = Figure {
         entry("pg-boss", Program::Node("pgboss.mjs"), Postgres, [500; 4]).with(&[("listen", 1)]),
         entry("bullmq", Program::Node("bullmq.mjs"), Redis, THOUSAND),
         entry("bullmq", Program::Node("bullmq.mjs"), Postgres, THOUSAND),
+    ],
+};
+
+const OUTPUTS: Figure = Figure {
+    name: "outputs",
+    title: "Output events a second",
+    about: "A hundred tasks speak at once, 200 bytes at a time, and one watcher of everything hears it; each output \
+            is an event in the log. The limit writes the rows of the events and does nothing else.",
+    unit: "outputs",
+    columns: &[
+        higher("events/s", "events_per_second", 0),
+        higher("events a commit", "events_per_commit", 0),
+    ],
+    settings: Settings::Fixed(&[&[("tasks", 100)]]),
+    entries: &[
+        ours(Memory, [500_000; 4]),
+        ours(Sqlite, [500_000; 4]),
+        ours(Postgres, [200_000; 4]),
+        limit(Sqlite, [500_000; 4]),
     ],
 };
 
