@@ -39,8 +39,9 @@ pub(crate) struct Options {
     /// A tenth of the work: to see that everything runs. Nothing is kept unless `--json` says where.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Where databases are put: the disk that is measured. PostgreSQL's are in the temporary folder (TMPDIR).
-    #[arg(long, default_value = ".")]
+    /// Where databases are put: the disk that is measured; large ones are kept there for the next run. PostgreSQL's
+    /// are in the temporary folder (TMPDIR).
+    #[arg(long, default_value = "target/bench")]
     pub(crate) dir: PathBuf,
     /// Where the results are kept, instead of in bench/results under the date.
     #[arg(long)]

@@ -39,7 +39,7 @@ pub(super) enum Better {
 pub(super) enum Settings {
     /// As many tasks at once as the options say.
     InFlight,
-    /// These, each a list of names and values.
+    /// These, each a list of names and values. Where one is the amount, it is everybody's.
     Fixed(&'static [&'static [(&'static str, u64)]]),
 }
 
@@ -341,7 +341,7 @@ const STORES: Figure = Figure {
         lower("list ms", "list_ms", 2),
         lower("cleanup ms", "cleanup_ms", 1),
     ],
-    settings: Settings::Fixed(&[&[("scale", 1)], &[("scale", 10)]]),
+    settings: Settings::Fixed(&[&[("records", 1_000)], &[("records", 10_000)]]),
     entries: &[
         ours(Memory, THOUSAND),
         ours(Sqlite, THOUSAND),

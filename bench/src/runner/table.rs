@@ -58,7 +58,6 @@ pub(super) fn setting(setting: &BTreeMap<String, u64>) -> String {
     let said = |(name, value): (&String, &u64)| match name.as_str() {
         "in_flight" => format!(", {} in flight", grouped(*value as f64, 0)),
         "batch" => format!(", {} to a batch", grouped(*value as f64, 0)),
-        "scale" => format!(", {} records", grouped(*value as f64 * 1_000.0, 0)),
         name => format!(", {} {}", grouped(*value as f64, 0), name.replace('_', " ")),
     };
     setting.iter().map(said).collect()
