@@ -91,17 +91,17 @@ fn now() -> String {
         .to_string()
 }
 
-/// Where the results go; nowhere, if they are only of a look.
+/// Where the results go. Those of a part are only kept where somebody says so: they must not take the place of a
+/// whole day's.
 fn kept_in(options: &Options, at: &str) -> Option<PathBuf> {
     let by_date = || {
-        root()
-            .join("bench/results")
-            .join(format!("{}.json", &at[..10]))
+        let file = format!("{}.json", &at[..10]);
+        root().join("bench/results").join(file)
     };
     options
         .json
         .clone()
-        .or_else(|| (!options.quick).then(by_date))
+        .or_else(|| options.is_whole().then(by_date))
 }
 
 fn plan(options: &Options) -> anyhow::Result<Vec<Planned>> {
@@ -121,7 +121,11 @@ fn plan(options: &Options) -> anyhow::Result<Vec<Planned>> {
             let entries = entries.filter(|entry| is_in(&options.contenders, entry.contender));
             let is_stored =
                 |entry: &&Entry| options.stores.is_empty() || options.stores.contains(&entry.store);
-            for entry in entries.filter(is_stored) {
+            let is_fit = |entry: &&Entry| {
+                let (name, most) = entry.at_most.unwrap_or(("", u64::MAX));
+                setting.get(name).is_none_or(|value| *value <= most)
+            };
+            for entry in entries.filter(is_stored).filter(is_fit) {
                 plan.push(Planned {
                     figure,
                     entry,

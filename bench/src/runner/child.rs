@@ -104,13 +104,13 @@ pub(super) fn run(
         tail(&errors)
     );
     let answer = serde_json::from_str::<Answer>(&last);
-    let answer = answer.with_context(|| format!("its last line is no answer: {last}"))?;
+    let mut answer = answer.with_context(|| format!("its last line is no answer: {last}"))?;
+    answer.peak_kib = answer.peak_kib.max(peak_kib.into_inner());
     Ok(Run {
         cpu_seconds: cpu_seconds - cpu_before,
         server_cpu_seconds: server_after
             .zip(server_before)
             .map(|(after, before)| after - before),
-        peak_kib: answer.peak_kib.max(peak_kib.into_inner()),
         answer,
         server_peak_kib: root.map(|_| server_peak_kib.into_inner()),
         took_seconds,

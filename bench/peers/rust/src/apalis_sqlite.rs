@@ -45,7 +45,7 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
 /// Its own `setup` turns `synchronous` off on the connection that it is given, so that one is thrown away.
 ///
 /// On a database that has never been analyzed its acks look through all tasks for each, so it is given what one that
-/// has been in use for a while has: some tasks that are done, and statistics of them.
+/// has been in use for a while has: statistics of tasks that wait and of some that are done.
 async fn warm_up(work: &Work) -> anyhow::Result<()> {
     let file = file(work).create_if_missing(true);
     let pool = SqlitePoolOptions::new()
