@@ -11,7 +11,7 @@ use tokio_postgres::NoTls;
 use crate::found::Answer;
 use crate::place::Kind;
 use crate::work::Work;
-use crate::{figures, limits};
+use crate::{figures, limits, process};
 
 pub(crate) async fn contend(work: &Work) -> anyhow::Result<Answer> {
     let is_limit = work.contender == "limit";
@@ -31,6 +31,7 @@ pub(crate) async fn contend(work: &Work) -> anyhow::Result<Answer> {
         version,
         durability: durability(work).await?,
         found,
+        peak_kib: process::peak_kib(std::process::id()).unwrap_or(0),
     })
 }
 

@@ -16,6 +16,7 @@ mod limits;
 mod machine;
 mod options;
 mod place;
+mod process;
 mod results;
 mod runner;
 mod work;

@@ -4,7 +4,7 @@
 //! be, and no larger. SQLite could shrink it as it goes (`auto_vacuum`), but each write would cost a
 //! twenty-fifth more for it, for ever. So it is written anew when it is opened, if that takes no longer than
 //! opening may: when most of it is free, and what is not is little
-//! (`docs/decisions/0015-room-is-given-back-at-the-start.md`).
+//! (`docs/decisions/0016-room-is-given-back-at-the-start.md`).
 
 use std::path::Path;
 
