@@ -9,8 +9,11 @@ mod contend;
 mod figures;
 mod found;
 mod limits;
+mod load;
 mod machine;
 mod place;
+mod site;
+mod sse;
 mod work;
 
 use clap::Parser;
@@ -30,6 +33,18 @@ enum Command {
         /// Figure, contender, store, folder, server and settings.
         work: String,
     },
+    /// Watches a server, by as many clients as are asked for, given as JSON: a process beside a contender's.
+    #[command(hide = true)]
+    SseClients {
+        /// Address, path, and how many.
+        watching: String,
+    },
+    /// Serves the database in a folder, says where, and ends when its stdin does.
+    #[command(hide = true)]
+    Serve {
+        /// The folder.
+        dir: std::path::PathBuf,
+    },
 }
 
 #[tokio::main]
@@ -40,6 +55,8 @@ async fn main() -> anyhow::Result<()> {
             let answer = contend::contend(&work).await?;
             println!("{}", serde_json::to_string(&answer)?);
         }
+        Command::Serve { dir } => figures::start::serve(&dir).await?,
+        Command::SseClients { watching } => sse::clients::watch(serde_json::from_str(&watching)?)?,
     }
     Ok(())
 }
