@@ -2,11 +2,17 @@
 
 mod across;
 mod drain;
+mod fanout;
 mod latency;
+mod list;
 mod outputs;
 mod pickup;
+mod resume;
+mod snapshot;
+pub(crate) mod start;
 mod stores;
 mod tasks;
+mod threads;
 
 use crate::found::Found;
 use crate::work::Work;
@@ -34,6 +40,26 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
             let (tasks, outputs) = (work.number("tasks")?, work.number("outputs")?);
             outputs::run(dir, work.store, url, tasks, outputs).await
         }
+        "fanout" => {
+            let settings = fanout::Settings {
+                clients: work.number("clients")?,
+                outputs_per_second: work.number("outputs_per_second")? as u64,
+                seconds: work.number("seconds")? as u64,
+            };
+            fanout::run(dir, work.store, url, settings).await
+        }
+        "threads" => {
+            let settings = threads::Settings {
+                clients: work.number("clients")?,
+                outputs_per_second: work.number("outputs_per_second")? as u64,
+                seconds: work.number("seconds")? as u64,
+            };
+            threads::run(dir, work.store, url, settings).await
+        }
+        "snapshot" => snapshot::run(dir, work.store, url, work.number("tasks")?).await,
+        "resume" => resume::run(dir, work.store, url, work.number("events")?).await,
+        "list" => list::run(&work.big()?, work.number("tasks")?).await,
+        "start" => start::run(&work.big()?, work.number("tasks")?).await,
         "across" => across::run(work.url()?, work.number("samples")?).await,
         other => anyhow::bail!("there is no figure `{other}` of ours"),
     }

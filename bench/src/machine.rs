@@ -30,6 +30,24 @@ impl Machine {
     }
 }
 
+/// The most memory that this process has had, in KiB.
+pub(crate) fn peak_memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    number(&status, "VmHWM").unwrap_or(0)
+}
+
+/// The memory that this process has now, in KiB.
+pub(crate) fn memory_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    number(&status, "VmRSS").unwrap_or(0)
+}
+
+/// From now on the most memory counts anew.
+pub(crate) fn forget_peak() -> std::io::Result<()> {
+    // proc(5): 5 sets the peak to what there is now.
+    std::fs::write("/proc/self/clear_refs", "5")
+}
+
 fn after<'a>(text: &'a str, field: &str) -> Option<&'a str> {
     let line = text.lines().find(|line| line.starts_with(field))?;
     Some(line.split_once(':')?.1.trim())

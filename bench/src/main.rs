@@ -13,12 +13,15 @@ mod contend;
 mod figures;
 mod found;
 mod limits;
+mod load;
 mod machine;
 mod options;
 mod place;
 mod process;
 mod results;
 mod runner;
+mod site;
+mod sse;
 mod work;
 
 use std::process::ExitCode;
@@ -53,6 +56,12 @@ fn carry_out(options: &Options) -> anyhow::Result<()> {
             let answer = runtime.block_on(contend::contend(&work))?;
             println!("{}", serde_json::to_string(&answer)?);
             Ok(())
+        }
+        Some(Command::Serve { dir }) => {
+            tokio::runtime::Runtime::new()?.block_on(figures::start::serve(dir))
+        }
+        Some(Command::SseClients { watching }) => {
+            sse::clients::watch(serde_json::from_str(watching)?)
         }
     }
 }

@@ -30,6 +30,13 @@ impl Work {
         Ok(usize::try_from(*found)?)
     }
 
+    /// Where large databases are kept from one run to the next: beside the folders that a run empties.
+    pub(crate) fn big(&self) -> anyhow::Result<PathBuf> {
+        let beside = self.dir.parent();
+        let beside = beside.with_context(|| format!("the folder has none around it: {self:?}"))?;
+        Ok(beside.join("big"))
+    }
+
     pub(crate) fn url(&self) -> anyhow::Result<&str> {
         let url = self.url.as_deref();
         url.with_context(|| format!("the work names no server: {self:?}"))

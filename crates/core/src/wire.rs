@@ -260,23 +260,23 @@ pub struct SnapshotTask {
 
 fn render_event(chunk_type: ChunkType, task: &TaskIdentity, event: &Event) -> Arc<str> {
     let mut object = Object::chunk(chunk_type, task);
-    let at = event.at.to_string();
+    let at = || event.at.to_string();
     match &event.kind {
         EventKind::Dispatched(_) | EventKind::Retried | EventKind::Resumed { .. } => {
-            object.text("at", &at);
+            object.text("at", &at());
         }
         EventKind::Started { .. } => {
-            object.text("startedAt", &at);
+            object.text("startedAt", &at());
             object.json("args", &task.args);
         }
         EventKind::Output { payload, .. } => object.json("payload", payload),
         EventKind::Suspended { payload, .. } => {
             object.json("suspendPayload", payload);
-            object.text("suspendedAt", &at);
+            object.text("suspendedAt", &at());
             object.json("args", &task.args);
         }
         EventKind::Completed { result, .. } => {
-            object.text("completedAt", &at);
+            object.text("completedAt", &at());
             if let Some(result) = result {
                 object.json("result", result);
             }
@@ -288,13 +288,13 @@ fn render_event(chunk_type: ChunkType, task: &TaskIdentity, event: &Event) -> Ar
         } => {
             object.error(error);
             object.text("nextAttemptAt", &next_attempt_at.to_string());
-            object.text("at", &at);
+            object.text("at", &at());
         }
         EventKind::Failed { error, .. } | EventKind::TimedOut { error, .. } => {
-            object.text("completedAt", &at);
+            object.text("completedAt", &at());
             object.error(error);
         }
-        EventKind::Cancelled => object.text("completedAt", &at),
+        EventKind::Cancelled => object.text("completedAt", &at()),
         EventKind::Recorded(record) => {
             let updated_at = record.updated_at().unwrap_or(event.at);
             let ended_at = record.completed_at().unwrap_or(updated_at).to_string();
@@ -363,9 +363,17 @@ impl Object {
     }
 
     fn text(&mut self, field: &str, text: &str) {
+        let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
         self.field(field);
-        self.0
-            .push_str(&serde_json::to_string(text).expect("a text is JSON"));
+        // Ids and names have nothing to escape, and are most of what is written.
+        if text.bytes().all(is_plain) {
+            self.0.push('"');
+            self.0.push_str(text);
+            self.0.push('"');
+        } else {
+            let escaped = serde_json::to_string(text).expect("a text is JSON");
+            self.0.push_str(&escaped);
+        }
     }
 
     fn number(&mut self, field: &str, number: u64) {

@@ -4,9 +4,7 @@
 //! texts, put together. Everything that is ready goes out in one frame, and nothing is read ahead of the
 //! client: while its socket is full, the stream is not asked.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +16,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::Stream;
 use futures::stream::unfold;
-use sidestream::core::Invalid;
-use sidestream::{ChunkStream, Cursor, Start, StoreError, StreamItem, StreamOptions};
+use sidestream::core::{Epoch, Invalid};
+use sidestream::stream::Sink;
+use sidestream::{Chunk, ChunkStream, Cursor, Seq, Start, StoreError, StreamOptions};
 use tokio::time::Instant;
 
 use crate::App;
@@ -71,8 +70,8 @@ pub(crate) async fn respond(
     };
     let writer = Writer {
         stream: manager.stream(options).await?,
-        pending: VecDeque::new(),
         seen,
+        usual_bytes: 0,
         failing_since: None,
         patience: app.config.limits.write,
         open: app.metrics.stream_opened(),
@@ -114,10 +113,10 @@ fn silence(
 /// Writes one client's stream.
 struct Writer {
     stream: ChunkStream,
-    /// Read, but not yet written: more than one frame was ready.
-    pending: VecDeque<StreamItem>,
     /// The client's cursor.
     seen: Option<Cursor>,
+    /// How large the last frame was: the next is likely to be no larger by much.
+    usual_bytes: usize,
     /// Since when the store cannot be read.
     failing_since: Option<Instant>,
     /// How long that is borne.
@@ -144,23 +143,21 @@ impl Writer {
             self.has_begun = true;
             return Some(Ok(Bytes::from_static(PREAMBLE.as_bytes())));
         }
-        if self.pending.is_empty() {
-            match self.stream.next_batch().await? {
-                Ok(items) => self.pending = items.into(),
-                Err(error) => return Some(self.bear(error).await),
-            }
+        let mut frame = Frame {
+            text: String::new(),
+            usual_bytes: self.usual_bytes,
+            chunks: 0,
+            seen: &mut self.seen,
+        };
+        let given = self.stream.next_into(&mut frame).await?;
+        let Frame { text, chunks, .. } = frame;
+        if let Err(error) = given {
+            return Some(self.bear(error).await);
         }
         self.failing_since = None;
-        let mut frame = String::new();
-        let mut chunks = 0;
-        while frame.len() < FRAME_BYTES
-            && let Some(item) = self.pending.pop_front()
-        {
-            chunks += u64::from(item.chunk.is_some());
-            self.write(&mut frame, item);
-        }
-        self.open.sent(chunks, frame.len());
-        Some(Ok(frame.into()))
+        self.usual_bytes = text.len();
+        self.open.sent(chunks, text.len());
+        Some(Ok(text.into()))
     }
 
     /// A short outage is waited for: the stream goes on where it was. A browser that had to come again
@@ -174,26 +171,97 @@ impl Writer {
         tokio::time::sleep(RETRY_AFTER.min(self.patience)).await;
         Ok(Bytes::from_static(COMMENT.as_bytes()))
     }
+}
 
-    fn write(&mut self, frame: &mut String, item: StreamItem) {
-        let StreamItem { chunk, cursor } = item;
-        let has_moved = cursor.is_some() && cursor != self.seen;
-        if let Some(cursor) = &cursor
-            && (has_moved || chunk.is_some())
-        {
-            writeln!(frame, "id: {cursor}").expect("a text grows without error");
-        }
-        match chunk {
-            Some(chunk) => {
-                frame.push_str("data: ");
-                frame.push_str(chunk.json());
-                frame.push_str("\n\n");
+/// What goes out next.
+struct Frame<'w> {
+    text: String,
+    usual_bytes: usize,
+    chunks: u64,
+    /// The client's cursor.
+    seen: &'w mut Option<Cursor>,
+}
+
+impl Frame<'_> {
+    /// Sets the client's cursor; says whether that moved it.
+    fn move_to(&mut self, epoch: &Epoch, seq: Seq) -> bool {
+        match &mut *self.seen {
+            Some(seen) if seen.epoch.as_ref() == Some(epoch) => {
+                std::mem::replace(&mut seen.seq, seq) != seq
             }
-            None if has_moved => frame.push('\n'),
-            None => frame.push_str(COMMENT),
+            seen => {
+                *seen = Some(Cursor::new(epoch.clone(), seq));
+                true
+            }
         }
-        if cursor.is_some() {
-            self.seen = cursor;
+    }
+
+    /// A line `id: EPOCH-SEQ`.
+    fn id(&mut self, epoch: &Epoch, seq: Seq) {
+        self.text.push_str("id: ");
+        self.text.push_str(epoch.as_str());
+        self.text.push('-');
+        let mut digits = [0; 20];
+        self.text.push_str(decimal(seq.0, &mut digits));
+        self.text.push('\n');
+    }
+}
+
+impl Sink for Frame<'_> {
+    fn chunk(&mut self, chunk: &Arc<Chunk>, place: Option<(&Epoch, Seq)>) {
+        /// What a chunk has around its JSON, roughly.
+        const AROUND_BYTES: usize = 64;
+        if self.text.is_empty() {
+            let bytes = self.usual_bytes.max(chunk.json().len() + AROUND_BYTES);
+            self.text.reserve(bytes);
+        }
+        if let Some((epoch, seq)) = place {
+            self.move_to(epoch, seq);
+            self.id(epoch, seq);
+        }
+        self.text.push_str("data: ");
+        self.text.push_str(chunk.json());
+        self.text.push_str("\n\n");
+        self.chunks += 1;
+    }
+
+    fn place(&mut self, epoch: &Epoch, seq: Seq) {
+        if self.move_to(epoch, seq) {
+            self.id(epoch, seq);
+            self.text.push('\n');
+        } else {
+            self.text.push_str(COMMENT);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.text.len() >= FRAME_BYTES
+    }
+}
+
+/// A number's digits: an id is written for each chunk and each client, and formatting it would cost more than
+/// the rest of its line.
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &str {
+    let mut first = digits.len();
+    loop {
+        first -= 1;
+        digits[first] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    std::str::from_utf8(&digits[first..]).expect("digits are text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_ever() {
+        for number in [0, 7, 10, 4_711, 1_000_000, u64::MAX] {
+            assert_eq!(decimal(number, &mut [0; 20]), number.to_string());
         }
     }
 }

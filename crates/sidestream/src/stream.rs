@@ -5,17 +5,13 @@
 //! history and news take one path, nothing is seen twice, and a slow reader loses nothing and costs
 //! nobody else anything.
 //!
-//! Read [`Reader::read_on`] first: it is the whole story.
+//! Read [`Reader::read_on`] first: with [`Reader::read_ring`] it is the whole story.
 
-use std::collections::VecDeque;
-use std::fmt;
-use std::pin::Pin;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::Stream;
 use futures::future::BoxFuture;
 use sidestream_core::{Chunk, ChunkType, Cursor, Epoch, Filter, Namespace, Seq, Status};
 use tokio::time::Instant;
@@ -23,11 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::StoreError;
 use crate::store::{Head, LogQuery, Pin as TaskPin, SnapshotQuery, Store};
-use crate::stream::ring::{Found, Ring, Watcher};
+use crate::stream::ring::{Found, Look, Ring, Watcher};
 
+mod feed;
 pub(crate) mod ring;
 pub(crate) mod tail;
 
+pub use feed::{ChunkStream, Sink};
 pub use ring::RingLimits;
 
 /// So many chunks at most come at a time.
@@ -158,134 +156,12 @@ impl Source {
             Phase::News(place) => Some(place.cursor()),
             Phase::Opening | Phase::Snapshot { .. } => None,
         };
-        Ok(ChunkStream {
-            ready: ready.into(),
-            cursor,
-            state: State::Idle(Box::new(reader)),
-        })
+        Ok(ChunkStream::of(Box::new(reader), ready, cursor))
     }
-}
-
-/// A live feed of chunks: a [`Stream`] that never ends by itself, unless asked to end with its task.
-///
-/// Dropping it, or cancelling its token, frees everything it holds at once (S5).
-#[must_use = "a stream does nothing unless it is polled"]
-pub struct ChunkStream {
-    ready: VecDeque<StreamItem>,
-    cursor: Option<Cursor>,
-    state: State,
-}
-
-enum State {
-    Idle(Box<Reader>),
-    Reading(BoxFuture<'static, (Box<Reader>, Step)>),
-    Ended,
 }
 
 /// What one reading came to: items, perhaps none; or the end.
 type Step = Result<Option<Vec<StreamItem>>, StoreError>;
-
-impl ChunkStream {
-    /// The next item; `None` when the stream has ended.
-    ///
-    /// Dropping the future loses nothing.
-    ///
-    /// # Errors
-    /// When the store cannot be read. The stream can be asked again, and goes on where it was.
-    pub async fn next(&mut self) -> Option<Result<StreamItem, StoreError>> {
-        std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
-    }
-
-    /// All items that are ready, at least one; `None` when the stream has ended. For those who write
-    /// them out together.
-    ///
-    /// Dropping the future loses nothing.
-    ///
-    /// # Errors
-    /// As [`ChunkStream::next`].
-    pub async fn next_batch(&mut self) -> Option<Result<Vec<StreamItem>, StoreError>> {
-        std::future::poll_fn(|cx| {
-            Poll::Ready(match ready!(self.poll_ready(cx)) {
-                Some(Ok(())) => {
-                    let items: Vec<_> = self.ready.drain(..).collect();
-                    self.advance(items.last());
-                    Some(Ok(items))
-                }
-                Some(Err(error)) => Some(Err(error)),
-                None => None,
-            })
-        })
-        .await
-    }
-
-    /// Where to resume: everything up to here has been handed out, or did not match (S7). `None`
-    /// until a snapshot at the beginning is complete.
-    #[must_use]
-    pub fn cursor(&self) -> Option<&Cursor> {
-        self.cursor.as_ref()
-    }
-
-    fn advance(&mut self, last: Option<&StreamItem>) {
-        if let Some(cursor) = last.and_then(|item| item.cursor.clone()) {
-            self.cursor = Some(cursor);
-        }
-    }
-
-    /// Ready when `self.ready` has an item, or the stream has ended or failed.
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), StoreError>>> {
-        loop {
-            if !self.ready.is_empty() {
-                return Poll::Ready(Some(Ok(())));
-            }
-            match std::mem::replace(&mut self.state, State::Ended) {
-                State::Ended => return Poll::Ready(None),
-                State::Idle(reader) => self.state = State::Reading(reader.read()),
-                State::Reading(mut reading) => {
-                    let Poll::Ready((reader, step)) = reading.as_mut().poll(cx) else {
-                        self.state = State::Reading(reading);
-                        return Poll::Pending;
-                    };
-                    match step {
-                        Ok(None) => return Poll::Ready(None),
-                        Ok(Some(items)) => {
-                            self.state = State::Idle(reader);
-                            self.ready.extend(items);
-                        }
-                        Err(error) => {
-                            self.state = State::Idle(reader);
-                            return Poll::Ready(Some(Err(error)));
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Stream for ChunkStream {
-    type Item = Result<StreamItem, StoreError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(match ready!(self.poll_ready(cx)) {
-            Some(Ok(())) => {
-                let item = self.ready.pop_front();
-                self.advance(item.as_ref());
-                item.map(Ok)
-            }
-            Some(Err(error)) => Some(Err(error)),
-            None => None,
-        })
-    }
-}
-
-impl fmt::Debug for ChunkStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ChunkStream")
-            .field("cursor", &self.cursor)
-            .field("ready", &self.ready.len())
-            .finish_non_exhaustive()
-    }
-}
 
 /// Who reads, and how far it has come.
 struct Reader {
@@ -343,6 +219,38 @@ impl Place {
 }
 
 impl Reader {
+    /// Gives a sink what the ring has, as far as that is at hand; says how far the sink has come, if it was
+    /// given anything.
+    fn read_ring(&mut self, sink: &mut dyn Sink) -> Option<Cursor> {
+        let Phase::News(place) = &mut self.phase else {
+            return None;
+        };
+        if self.cancel.is_cancelled() || self.source.shutdown.is_cancelled() {
+            return None;
+        }
+        let (mut given, mut has_end) = (None, false);
+        let epoch = &place.epoch;
+        let found = self.watcher.read(place.seq, &mut |seq, chunk| {
+            sink.chunk(chunk, Some((epoch, seq)));
+            given = Some(seq);
+            has_end |= chunk.chunk_type.is_terminal();
+            match sink.is_full() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        let Found::Through(through) = found else {
+            return None;
+        };
+        if through > place.seq {
+            place.seq = through;
+            self.is_end_possible |= !self.sees_ends || has_end;
+        }
+        let given = Cursor::new(place.epoch.clone(), given?);
+        self.last_item_at = Instant::now();
+        Some(given)
+    }
+
     fn read(mut self: Box<Self>) -> BoxFuture<'static, (Box<Self>, Step)> {
         Box::pin(async move {
             let (cancel, shutdown) = (self.cancel.clone(), self.source.shutdown.clone());
@@ -350,38 +258,37 @@ impl Reader {
                 biased;
                 () = cancel.cancelled() => Ok(None),
                 () = shutdown.cancelled() => Ok(None),
-                step = self.read_until_items() => step,
+                step = self.step() => step,
             };
-            self.last_item_at = Instant::now();
+            if !matches!(&step, Ok(Some(items)) if items.is_empty()) {
+                self.last_item_at = Instant::now();
+            }
             (self, step)
         })
     }
 
-    async fn read_until_items(&mut self) -> Step {
-        loop {
-            // A walk through thousands of chunks that do not match must let others have their turn.
-            tokio::task::consume_budget().await;
-            let items = self.read_on().await?;
-            if items.as_ref().is_none_or(|items| !items.is_empty()) {
-                return Ok(items);
-            }
-            if let Some(item) = self.keep_alive_due() {
-                return Ok(Some(vec![item]));
-            }
+    /// One step of the story, beside what the ring has: items, perhaps none yet; `None` at the end.
+    async fn step(&mut self) -> Step {
+        // A walk through thousands of chunks that do not match must let others have their turn.
+        tokio::task::consume_budget().await;
+        let items = self.read_on().await?;
+        if items.as_ref().is_some_and(Vec::is_empty)
+            && let Some(item) = self.keep_alive_due()
+        {
+            return Ok(Some(vec![item]));
         }
+        Ok(items)
     }
 
-    /// One step of the story: what comes next, perhaps nothing yet; `None` at the end.
+    /// What comes next where the ring does not bring it.
     async fn read_on(&mut self) -> Step {
         match self.phase.clone() {
             Phase::Opening => Ok(Some(self.open().await?)),
             Phase::Snapshot { at, pins, shown } => self.show_snapshot(at, &pins, shown).await,
-            Phase::News(place) => match self.watcher.read(place.seq, BATCH) {
-                Found::Behind => self.read_log(place).await,
-                Found::Chunks { chunks, through } if through > place.seq => {
-                    Ok(Some(self.hand_out(&place.epoch, chunks, through)))
-                }
-                Found::Chunks { .. } => self.wait(place).await,
+            Phase::News(place) => match self.watcher.look(place.seq) {
+                Look::Behind => self.read_log(place).await,
+                Look::News => Ok(Some(Vec::new())),
+                Look::Nothing => self.wait(place).await,
             },
         }
     }

@@ -8,6 +8,7 @@
 //! that key's events are, and rings that key's bell alone.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -99,18 +100,28 @@ struct Slot {
     seqs: VecDeque<Seq>,
     since: Seq,
     bell: watch::Sender<Seq>,
+    /// Up to where the bell has rung, or is about to: one batch rings it once.
+    rung: Seq,
     watchers: usize,
 }
 
 /// What a watcher found.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// These, and the watcher has now seen everything up to `through`.
-    Chunks {
-        chunks: Vec<Arc<Chunk>>,
-        through: Seq,
-    },
+    /// The watcher has now seen everything up to here, which is where it was if there is nothing new.
+    Through(Seq),
     /// The ring no longer reaches back to the watcher's place: it must read the log.
+    Behind,
+}
+
+/// What a watcher would find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// It has seen everything.
+    Nothing,
+    /// Something, perhaps not its own.
+    News,
+    /// As [`Found::Behind`].
     Behind,
 }
 
@@ -129,6 +140,13 @@ impl Inner {
 
     fn at(&self, seq: Seq) -> &Arc<Chunk> {
         &self.chunks[(seq.0 - self.first.0) as usize]
+    }
+
+    /// Is the next event after `position` here? Where a key's events are known, the ring reaches back to the
+    /// watcher's next one, however many others have come and gone: a quiet watcher does not fall behind.
+    fn reaches(&self, slot: Option<&Slot>, position: Seq) -> bool {
+        let next = slot.map_or(Some(position.next()), |slot| slot.after(position));
+        next.is_none_or(|next| next >= self.first)
     }
 }
 
@@ -164,7 +182,7 @@ impl Ring {
             for chunk in chunks {
                 let seq = chunk.seq.expect("a chunk of the log has its place");
                 assert_eq!(seq, inner.head().next(), "the ring has no holes");
-                note_keys(&mut inner, &chunk, seq, &mut bells);
+                note_keys(&mut inner, &chunk, seq, last, &mut bells);
                 inner.bytes += chunk.json().len() + CHUNK_OVERHEAD_BYTES;
                 inner.chunks.push_back(chunk);
                 // One by one: a large batch does not stay in memory beside all that was there before.
@@ -224,6 +242,7 @@ impl Ring {
                     seqs: VecDeque::new(),
                     since,
                     bell: watch::Sender::new(since),
+                    rung: since,
                     watchers: 0,
                 });
                 slot.watchers += 1;
@@ -256,7 +275,14 @@ impl Ring {
     }
 }
 
-fn note_keys(inner: &mut Inner, chunk: &Chunk, seq: Seq, bells: &mut Vec<watch::Sender<Seq>>) {
+/// Notes an event under its keys, and gathers the bells that are to ring for its batch, which ends at `last`.
+fn note_keys(
+    inner: &mut Inner,
+    chunk: &Chunk,
+    seq: Seq,
+    last: Seq,
+    bells: &mut Vec<watch::Sender<Seq>>,
+) {
     if inner.keys.is_empty() {
         return;
     }
@@ -270,7 +296,8 @@ fn note_keys(inner: &mut Inner, chunk: &Chunk, seq: Seq, bells: &mut Vec<watch::
             slot.since = gone;
         }
         slot.seqs.push_back(seq);
-        if !bells.iter().any(|bell| bell.same_channel(&slot.bell)) {
+        if slot.rung < last {
+            slot.rung = last;
             bells.push(slot.bell.clone());
         }
     }
@@ -301,49 +328,57 @@ impl Watcher {
             })
     }
 
-    /// Reads on after `position`: at most `limit` chunks, and never more than a bounded walk.
-    pub(crate) fn read(&self, position: Seq, limit: usize) -> Found {
+    /// What there is after `position`.
+    pub(crate) fn look(&self, position: Seq) -> Look {
+        let inner = self.ring.inner.read();
+        if position >= inner.head() {
+            return Look::Nothing;
+        }
+        let slot = self.slot(&inner, position);
+        match inner.reaches(slot, position) {
+            true => Look::News,
+            false => Look::Behind,
+        }
+    }
+
+    /// Where the watcher's own events are, if that is known for all after `position`.
+    fn slot<'i>(&self, inner: &'i Inner, position: Seq) -> Option<&'i Slot> {
+        let slot = self.key.as_ref().and_then(|key| inner.keys.get(key));
+        slot.filter(|slot| slot.since <= position)
+    }
+
+    /// Reads on after `position`: takes what the watcher wants until `take` says that it is enough, and never
+    /// walks more than so far. What is taken is looked at in its place: no chunk's count of owners is touched,
+    /// which a thousand watchers on several processors would otherwise fight for.
+    pub(crate) fn read(
+        &self,
+        position: Seq,
+        take: &mut dyn FnMut(Seq, &Arc<Chunk>) -> ControlFlow<()>,
+    ) -> Found {
         /// So many chunks are looked at under one hold of the lock.
         const WALK_MAX: u64 = 4_096;
-        /// A watcher that stalls keeps what it has read, even past the ring: so many bytes, and one
-        /// chunk more.
-        const READ_BYTES_MAX: usize = 256 << 10;
         let inner = self.ring.inner.read();
         let head = inner.head();
         if position >= head {
-            return Found::Chunks {
-                chunks: Vec::new(),
-                through: position,
-            };
+            return Found::Through(position);
         }
-        let slot = self.key.as_ref().and_then(|key| inner.keys.get(key));
-        let slot = slot.filter(|slot| slot.since <= position);
-        // Where a key's events are known, the ring reaches back to the watcher's next one, however many
-        // others have come and gone: a quiet watcher does not fall behind.
-        let next = slot.map_or(Some(position.next()), |slot| slot.after(position));
-        if next.is_some_and(|next| next < inner.first) {
+        let slot = self.slot(&inner, position);
+        if !inner.reaches(slot, position) {
             return Found::Behind;
         }
-        let mut chunks = Vec::new();
-        let mut bytes = 0;
-        let mut take = |seq: Seq| {
-            let chunk = inner.at(seq);
-            if self.wants(chunk) {
-                bytes += chunk.json().len();
-                chunks.push(Arc::clone(chunk));
-            }
-            chunks.len() == limit || bytes >= READ_BYTES_MAX
+        let mut is_last = |seq: &Seq| {
+            let chunk = inner.at(*seq);
+            self.wants(chunk) && take(*seq, chunk).is_break()
         };
-        let through = if let Some(slot) = slot {
+        Found::Through(if let Some(slot) = slot {
             let start = slot.seqs.partition_point(|&seq| seq <= position);
             let mut found = slot.seqs.range(start..).copied();
-            found.find(|&seq| take(seq)).unwrap_or(head)
+            found.find(|seq| is_last(seq)).unwrap_or(head)
         } else {
             let end = Seq(head.0.min(position.0 + WALK_MAX));
             let mut walked = (position.0 + 1..=end.0).map(Seq);
-            walked.find(|&seq| take(seq)).unwrap_or(end)
-        };
-        Found::Chunks { chunks, through }
+            walked.find(|seq| is_last(seq)).unwrap_or(end)
+        })
     }
 
     /// Waits until there may be something after `position`. Returns at once when there is already.
@@ -390,14 +425,26 @@ mod tests {
         Arc::new(Ring::new(Seq(0), limits))
     }
 
-    fn seqs(found: Found) -> (Vec<u64>, u64) {
-        match found {
-            Found::Chunks { chunks, through } => {
-                let seqs = chunks.iter().filter_map(|c| c.seq).map(|s| s.0).collect();
-                (seqs, through.0)
+    /// What a watcher reads, at most so many, and how far it has come.
+    fn read(watcher: &Watcher, position: u64, limit: usize) -> (Vec<u64>, u64) {
+        let mut seqs = Vec::new();
+        let found = watcher.read(Seq(position), &mut |seq, chunk| {
+            assert_eq!(chunk.seq, Some(seq));
+            seqs.push(seq.0);
+            match seqs.len() < limit {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
             }
+        });
+        match found {
+            Found::Through(through) => (seqs, through.0),
             Found::Behind => panic!("behind"),
         }
+    }
+
+    fn is_behind(watcher: &Watcher, position: u64) -> bool {
+        let found = watcher.read(Seq(position), &mut |_, _| ControlFlow::Continue(()));
+        found == Found::Behind
     }
 
     fn thread(name: &str) -> Filter {
@@ -411,13 +458,13 @@ mod tests {
         ring.publish(vec![chunk(1, "a"), chunk(2, "b"), chunk(3, "a")]);
         let watcher = ring.watch(&Namespace::default(), thread("a"));
         ring.publish(vec![chunk(4, "b"), chunk(5, "a"), chunk(6, "b")]);
-        assert_eq!(seqs(watcher.read(Seq(0), 10)), (vec![1, 3, 5], 6));
-        assert_eq!(seqs(watcher.read(Seq(3), 10)), (vec![5], 6));
-        assert_eq!(seqs(watcher.read(Seq(0), 1)), (vec![1], 1));
+        assert_eq!(read(&watcher, 0, 10), (vec![1, 3, 5], 6));
+        assert_eq!(read(&watcher, 3, 10), (vec![5], 6));
+        assert_eq!(read(&watcher, 0, 1), (vec![1], 1));
         ring.publish(vec![chunk(7, "b"), chunk(8, "a"), chunk(9, "a")]);
-        assert_eq!(seqs(watcher.read(Seq(6), 1)), (vec![8], 8));
-        assert_eq!(seqs(watcher.read(Seq(8), 1)), (vec![9], 9));
-        assert_eq!(seqs(watcher.read(Seq(9), 1)), (vec![], 9));
+        assert_eq!(read(&watcher, 6, 1), (vec![8], 8));
+        assert_eq!(read(&watcher, 8, 1), (vec![9], 9));
+        assert_eq!(read(&watcher, 9, 1), (vec![], 9));
     }
 
     /// S4: past the ring there is the log; never a silent gap.
@@ -430,8 +477,8 @@ mod tests {
         ];
         ring.publish((1..=5).map(|seq| chunk(seq, "a")).collect());
         for watcher in watchers {
-            assert!(matches!(watcher.read(Seq(2), 10), Found::Behind));
-            assert_eq!(seqs(watcher.read(Seq(3), 10)), (vec![4, 5], 5));
+            assert!(is_behind(&watcher, 2));
+            assert_eq!(read(&watcher, 3, 10), (vec![4, 5], 5));
         }
     }
 
@@ -442,13 +489,13 @@ mod tests {
         let watcher = ring.watch(&Namespace::default(), thread("quiet"));
         ring.publish((1..=9).map(|seq| chunk(seq, "loud")).collect());
         ring.publish(vec![chunk(10, "quiet")]);
-        assert_eq!(seqs(watcher.read(Seq(0), 10)), (vec![10], 10));
+        assert_eq!(read(&watcher, 0, 10), (vec![10], 10));
         ring.publish((11..=19).map(|seq| chunk(seq, "loud")).collect());
-        assert_eq!(seqs(watcher.read(Seq(10), 10)), (vec![], 19));
-        assert!(matches!(watcher.read(Seq(0), 10), Found::Behind));
+        assert_eq!(read(&watcher, 10, 10), (vec![], 19));
+        assert!(is_behind(&watcher, 0));
         ring.publish(vec![chunk(20, "quiet")]);
-        assert_eq!(seqs(watcher.read(Seq(10), 10)), (vec![20], 20));
-        assert!(matches!(watcher.read(Seq(0), 10), Found::Behind));
+        assert_eq!(read(&watcher, 10, 10), (vec![20], 20));
+        assert!(is_behind(&watcher, 0));
     }
 
     /// S3: what was pruned before the ring had it is no silent gap.
@@ -461,10 +508,10 @@ mod tests {
             let head = ring.head();
             ring.skip_to(Seq(head.0 + 10));
             watcher.wait(head).await;
-            assert!(matches!(watcher.read(head, 10), Found::Behind));
+            assert!(is_behind(&watcher, head.0));
             ring.publish(vec![chunk(head.0 + 11, "a")]);
-            let found = watcher.read(Seq(head.0 + 10), 10);
-            assert_eq!(seqs(found), (vec![head.0 + 11], head.0 + 11));
+            let found = read(&watcher, head.0 + 10, 10);
+            assert_eq!(found, (vec![head.0 + 11], head.0 + 11));
         }
     }
 
@@ -500,7 +547,7 @@ mod tests {
         let other = Namespace::new("default-2").expect("a fit name");
         for filter in [Filter::default(), thread("a")] {
             let watcher = ring.watch(&other, filter);
-            assert_eq!(seqs(watcher.read(Seq(0), 10)), (vec![], 1));
+            assert_eq!(read(&watcher, 0, 10), (vec![], 1));
         }
     }
 }

@@ -28,6 +28,7 @@ mod keep_alive;
 mod readers;
 mod reset;
 mod resume;
+mod sinks;
 mod snapshot;
 mod story;
 mod support;

@@ -1,0 +1,73 @@
+//! Clients that each follow a thread of their own, over HTTP: what an event costs when one of thousands wants it.
+
+use std::path::Path;
+
+use crate::found::Found;
+use crate::machine::memory_kib;
+use crate::place::{Kind, Place};
+use crate::site::{Pace, Site};
+use crate::sse::clients::cpu_seconds;
+use crate::sse::{Clients, Watching};
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) clients: usize,
+    /// Of all of them together.
+    pub(crate) outputs_per_second: u64,
+    pub(crate) seconds: u64,
+}
+
+/// On each thread runs one task, which emits outputs of 200 bytes at a pace; one client follows it.
+pub(crate) async fn run(
+    dir: &Path,
+    kind: Kind,
+    url: Option<&str>,
+    settings: Settings,
+) -> anyhow::Result<Found> {
+    let store = Place::of(kind, dir, url)?.open().await?;
+    let site = Site::open(store, settings.clients).await?;
+    let threads = settings.clients as u64;
+    let every_us = threads * 1_000_000 / settings.outputs_per_second;
+    let outputs = (settings.outputs_per_second * settings.seconds / threads).max(1);
+    let pace = |n| Pace {
+        outputs,
+        every_us,
+        first_after_us: every_us * n / threads,
+    };
+    let paces: Vec<_> = (0..threads).map(pace).collect();
+    site.dispatch(&paces).await?;
+    let idle_kib = memory_kib();
+    let clients = Clients::connect(&Watching {
+        address: site.address,
+        clients: settings.clients,
+        path: "/v1/stream?snapshot=none&type=output&threadId=thread-{n}".into(),
+        outputs,
+        is_dense: false,
+        counted_from: outputs / 5,
+    })
+    .await?;
+    let connected_kib = memory_kib();
+    let cpu = cpu_seconds();
+    site.begin();
+    let seen = clients.seen().await?;
+    let cpu = cpu_seconds() - cpu;
+    let busy_kib = memory_kib();
+    site.close().await;
+    let each = |kib: u64| kib.saturating_sub(idle_kib) as f64 / settings.clients as f64;
+    let verified =
+        format!("each of {threads} clients saw the {outputs} outputs of its thread, in order");
+    Ok(Found::verified(verified)
+        .value("events_per_second", seen.deliveries as f64 / seen.seconds)
+        .value("p50_ms", seen.p50_ms)
+        .value("p99_ms", seen.p99_ms)
+        .value("worst_ms", seen.worst_ms)
+        .value("client_kib", each(connected_kib))
+        .value("busy_client_kib", each(busy_kib))
+        .value(
+            "deliveries_per_read",
+            seen.deliveries as f64 / seen.reads as f64,
+        )
+        .value("server_cores", cpu / seen.seconds)
+        .value("client_cores", seen.cpu_seconds / seen.seconds))
+}
