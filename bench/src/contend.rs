@@ -26,7 +26,7 @@ pub(crate) async fn contend(work: &Work) -> anyhow::Result<Answer> {
     Ok(Answer {
         contender: match is_limit {
             true => limits::name(work),
-            false => format!("Sidestream on {}", work.store.name()),
+            false => ours(work),
         },
         version,
         durability: durability(work).await?,
@@ -34,10 +34,20 @@ pub(crate) async fn contend(work: &Work) -> anyhow::Result<Answer> {
     })
 }
 
+/// As the tables call it.
+fn ours(work: &Work) -> String {
+    let servers = match work.settings.get("servers") {
+        Some(servers) if *servers > 1 => format!(", {servers} servers"),
+        _ => String::new(),
+    };
+    format!("Sidestream on {}{servers}", work.store.name())
+}
+
 async fn durability(work: &Work) -> anyhow::Result<String> {
     Ok(match (work.store, work.contender.as_str()) {
-        (Kind::Sqlite, "ours") => of_sqlite(&work.dir.join("store"))?,
-        (Kind::Sqlite, _) => "WAL, synchronous=FULL".to_owned(),
+        (Kind::Sqlite, "ours") => of_sqlite(&figures::store_of(work)?)?,
+        (Kind::Sqlite, _) if work.figure == "tasks" => "WAL, synchronous=FULL".to_owned(),
+        (Kind::Sqlite, _) => String::new(),
         (Kind::Postgres, _) => of_postgres(work.url()?).await?,
         _ => "none: it is gone with the process".to_owned(),
     })

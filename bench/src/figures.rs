@@ -1,17 +1,32 @@
 //! The figures of ours, each in a file of its own: what is done, measured and looked at afterwards.
 
 mod across;
-mod fanout;
+mod drain;
+pub(crate) mod fanout;
 mod latency;
 mod list;
+mod pickup;
 mod resume;
 mod snapshot;
 pub(crate) mod start;
+mod stores;
 mod tasks;
 mod threads;
 
+use std::path::PathBuf;
+
 use crate::found::Found;
+use crate::load;
 use crate::work::Work;
+
+/// Where a figure on SQLite has its store: those of a large database share one.
+pub(crate) fn store_of(work: &Work) -> anyhow::Result<PathBuf> {
+    Ok(match work.figure.as_str() {
+        "list" | "start" => load::folder(&work.big()?, start::load(work.number("tasks")?)),
+        _ => work.dir.clone(),
+    }
+    .join("store"))
+}
 
 /// Carries out one.
 pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
@@ -19,29 +34,21 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
     match work.figure.as_str() {
         "tasks" => {
             let settings = tasks::Settings {
-                servers: work.number("servers")?,
+                servers: work.number("servers").unwrap_or(1),
                 in_flight: work.number("in_flight")?,
                 tasks: work.number("tasks")?,
             };
             tasks::run(dir, work.store, url, settings).await
         }
+        "drain" => {
+            let (batch, tasks) = (work.number("batch")?, work.number("tasks")?);
+            drain::run(dir, work.store, url, batch, tasks).await
+        }
+        "pickup" => pickup::run(dir, work.store, url, work.number("samples")?).await,
+        "stores" => stores::run(dir, work.store, work.number("records")?).await,
         "latency" => latency::run(dir, work.store, url, work.number("outputs")?).await,
-        "fanout" => {
-            let settings = fanout::Settings {
-                clients: work.number("clients")?,
-                outputs_per_second: work.number("outputs_per_second")? as u64,
-                seconds: work.number("seconds")? as u64,
-            };
-            fanout::run(dir, work.store, url, settings).await
-        }
-        "threads" => {
-            let settings = threads::Settings {
-                clients: work.number("clients")?,
-                outputs_per_second: work.number("outputs_per_second")? as u64,
-                seconds: work.number("seconds")? as u64,
-            };
-            threads::run(dir, work.store, url, settings).await
-        }
+        "fanout" => fanout::run(dir, work.store, url, fanout::Settings::of(work)?).await,
+        "threads" => threads::run(dir, work.store, url, fanout::Settings::of(work)?).await,
         "snapshot" => snapshot::run(dir, work.store, url, work.number("tasks")?).await,
         "resume" => resume::run(dir, work.store, url, work.number("events")?).await,
         "list" => list::run(&work.big()?, work.number("tasks")?).await,

@@ -6,11 +6,13 @@
 
 use std::ops::RangeInclusive;
 
+mod fanout;
 mod fsync;
 mod notify;
 mod postgres;
 mod sqlite;
 
+use crate::figures;
 use crate::found::Found;
 use crate::place::Kind;
 use crate::work::Work;
@@ -28,6 +30,7 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
             let per_second = postgres::lives_per_second(work.url()?, batch, tasks).await?;
             Ok(Found::verified(written(tasks)).value("tasks_per_second", per_second))
         }
+        ("fanout", _) => fanout::run(figures::fanout::Settings::of(work)?).await,
         ("latency", _) => {
             let ms = fsync::ms(&work.dir, work.number("outputs")?)?;
             let verified = format!("{} writes", ms.len());
@@ -47,6 +50,7 @@ pub(crate) fn name(work: &Work) -> String {
     match (work.figure.as_str(), work.store) {
         ("tasks", Kind::Sqlite) => "bare rusqlite".to_owned(),
         ("tasks", _) => "bare SQL".to_owned(),
+        ("fanout", _) => "bare axum, ready bytes".to_owned(),
         ("latency", _) => "one fsync of this disk".to_owned(),
         ("across", _) => "bare NOTIFY".to_owned(),
         (figure, _) => format!("the limit of {figure}"),

@@ -3,7 +3,11 @@
 //!
 //! `./bench/run` builds and runs it. PostgreSQL is measured on a server of its own, from Debian's package
 //! `postgresql`.
-#![expect(clippy::print_stdout, reason = "a program that prints tables")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that prints tables"
+)]
 
 mod contend;
 mod figures;
@@ -11,52 +15,52 @@ mod found;
 mod limits;
 mod load;
 mod machine;
+mod options;
 mod place;
+mod results;
+mod runner;
 mod site;
 mod sse;
 mod work;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
-/// Measures Sidestream beside its peers and the physical limits.
-#[derive(Parser)]
-struct Options {
-    #[command(subcommand)]
-    command: Command,
-}
+use options::{Command, Options};
 
-#[derive(clap::Subcommand)]
-enum Command {
-    /// Carries out one work, given as JSON: what a run starts for each measurement of ours and of the limits.
-    #[command(hide = true)]
-    Contend {
-        /// Figure, contender, store, folder, server and settings.
-        work: String,
-    },
-    /// Watches a server, by as many clients as are asked for, given as JSON: a process beside a contender's.
-    #[command(hide = true)]
-    SseClients {
-        /// Address, path, and how many.
-        watching: String,
-    },
-    /// Serves the database in a folder, says where, and ends when its stdin does.
-    #[command(hide = true)]
-    Serve {
-        /// The folder.
-        dir: std::path::PathBuf,
-    },
-}
+/// As in the binary that people run.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    match Options::parse().command {
-        Command::Contend { work } => {
-            let work = serde_json::from_str(&work)?;
-            let answer = contend::contend(&work).await?;
-            println!("{}", serde_json::to_string(&answer)?);
+fn main() -> ExitCode {
+    match carry_out(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
         }
-        Command::Serve { dir } => figures::start::serve(&dir).await?,
-        Command::SseClients { watching } => sse::clients::watch(serde_json::from_str(&watching)?)?,
     }
-    Ok(())
+}
+
+fn carry_out(options: &Options) -> anyhow::Result<()> {
+    match &options.command {
+        None => runner::run(options),
+        Some(Command::Publish { results }) => {
+            runner::publish(&results::Results::read_all(results)?)
+        }
+        Some(Command::Contend { work }) => {
+            let work = serde_json::from_str(work)?;
+            let runtime = tokio::runtime::Runtime::new()?;
+            let answer = runtime.block_on(contend::contend(&work))?;
+            println!("{}", serde_json::to_string(&answer)?);
+            Ok(())
+        }
+        Some(Command::Serve { dir }) => {
+            tokio::runtime::Runtime::new()?.block_on(figures::start::serve(dir))
+        }
+        Some(Command::SseClients { watching }) => {
+            sse::clients::watch(serde_json::from_str(watching)?)
+        }
+    }
 }

@@ -136,9 +136,20 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// A task's id: any text, unique within its namespace. Those that Sidestream makes are UUIDs
-    /// with 122 random bits, so that knowing one may serve as the right to see the task.
+    /// A task's id: any text, unique within its namespace. Those that Sidestream makes begin with the time
+    /// and hold 128 random bits, so that knowing one may serve as the right to see the task.
     TaskId, "taskId", true
+}
+
+impl TaskId {
+    /// Enough of it for people to tell it apart: its last eight characters. What it begins with is alike in
+    /// tasks that were made together.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        let text = self.as_str();
+        let start = text.char_indices().rev().nth(7).map_or(0, |(at, _)| at);
+        &text[start..]
+    }
 }
 text_id! {
     /// A tenant's room: its tasks, streams and keys are invisible from every other. Exact: `a` never

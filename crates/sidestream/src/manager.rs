@@ -251,8 +251,9 @@ impl TaskManager {
             Some(tool) => tool.settings.over(inner.config.defaults),
             None => inner.config.defaults,
         };
-        let id = chance::task_id(&*inner.chance);
-        let task = task.dispatched_at(self.store().now());
+        let now = self.store().now();
+        let id = chance::task_id(&*inner.chance, now);
+        let task = task.dispatched_at(now);
         let spec = task.into_spec(self.namespace.clone(), id, defaults)?;
         Ok(Request::Dispatch {
             spec: Arc::<Spec>::new(spec),

@@ -230,14 +230,13 @@ impl Lines {
             .or(payload.suspended_at)
             .or(payload.started_at);
         let at = show::time_of_day(at.unwrap_or_else(|| SystemClock.now()));
-        let id = payload.task_id.as_ref().map_or("", |id| id.as_str());
-        let id: String = id.chars().take(ID_COLUMNS).collect();
+        let id = payload.task_id.as_ref().map_or("", |id| id.short());
         let agent = name(payload.agent_id.as_deref(), &mut self.agent_columns);
         let tool = name(payload.tool_name.as_deref(), &mut self.tool_columns);
         let what = console.paint(told.style, &format!("{} {}", told.mark, told.text));
         let (at, id) = (
             console.paint(Style::Dim, &at),
-            console.paint(Style::Dim, &padded(&crate::console::plain(&id), ID_COLUMNS)),
+            console.paint(Style::Dim, &padded(&crate::console::plain(id), ID_COLUMNS)),
         );
         let agent = console.paint(Style::Cyan, &agent);
         format!("{at}  {id}  {agent}  {tool}  {what}")

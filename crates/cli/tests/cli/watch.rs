@@ -67,7 +67,8 @@ fn lines_for_people_are_in_columns_and_filters_hold() {
     home.run_to(0, &["run", "other", "--agent", "a2", "--follow"]);
     let id = home.run_to(0, &["run", "say", "--agent", "a1"]);
     let line = watcher.out.until("").unwrap();
-    let short = &id.id()[..8];
+    let id = id.id();
+    let short = &id[id.len() - 8..];
     assert!(
         line.ends_with(&format!("  {short}  a1  say  │ said")),
         "{line:?}"

@@ -33,6 +33,7 @@ mod checkpoint;
 mod choice;
 mod claim;
 mod counters;
+mod events;
 mod examine;
 mod failure;
 mod list;
@@ -52,6 +53,7 @@ mod snapshot;
 mod spec;
 mod tasks;
 mod transaction;
+mod unwritten;
 mod upkeep;
 mod writer;
 

@@ -1372,7 +1372,7 @@ fn differences(row: &Task, fold: &Task) -> String {
 
 /// Enough of an id to tell tasks apart in a trace.
 pub(crate) fn short(id: &TaskId) -> &str {
-    id.as_str().get(..8).unwrap_or(id.as_str())
+    id.short()
 }
 
 /// An event, as a trace shows it.

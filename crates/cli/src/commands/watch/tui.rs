@@ -347,7 +347,7 @@ impl Watcher<'_> {
         match done {
             Done::Act(Ok(record)) => {
                 let name = text::bounded(&record.tool_name, 60).into_owned();
-                let id: String = record.id.as_str().chars().take(8).collect();
+                let id = record.id.short();
                 self.state
                     .say(format!("{name} {id} is {}", word(record.status)));
                 if let Some(page) = self.state.page.as_mut().filter(|it| it.id == record.id) {

@@ -5,9 +5,12 @@
 //! thousands waiting, the line is left, and the *lanes* are taken instead: one for each tool, namespace
 //! and agent, of which those without a slot are skipped whole, however many tasks wait in them. So a
 //! claim costs as much as it takes, unless both many wait and many agents do.
+//!
+//! What the same batch dispatches is not written to be claimed: it takes its place among the others here,
+//! and is written once, running.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 
 use rusqlite::params;
 use sidestream_core::{AgentId, Command, Namespace, Status, Task, ToolName};
@@ -17,6 +20,7 @@ use super::prepare::prepare;
 use super::queue::{self, Lane, Waiting};
 use super::transaction::Transaction;
 use crate::store::counts::Scope;
+use crate::store::stored::Queue;
 use crate::store::{Claim, Claimed};
 
 /// The most delayed tasks of a tool that one claim finds due. When more come due at the same moment,
@@ -31,35 +35,68 @@ const PASSED_OVER_MAX: u32 = 200;
 #[derive(Debug)]
 struct Source {
     tool: ToolName,
-    /// `None` for a line.
-    lane: Option<Lane>,
+    origin: Origin,
     next: VecDeque<Waiting>,
-    /// How many of its tasks were passed over and are still in it.
-    passed_over: u32,
+    /// How many of its tasks were taken or passed over: the database has them at its front still.
+    used: u32,
     /// How many to read at once: more each time, so that neither a lane of one task nor one of a
     /// thousand costs more than it must.
     read_max: u32,
 }
 
+/// Where tasks wait.
+#[derive(Debug)]
+enum Origin {
+    Line,
+    Lane(Lane),
+    /// In neither: this transaction has not written them yet.
+    Unwritten,
+}
+
 impl Transaction<'_> {
     pub(super) fn claim(&mut self, claim: &Claim) -> Result<Claimed> {
         let tools: BTreeSet<&ToolName> = claim.tools.iter().collect();
+        if self.unwritten.belies_queue() {
+            self.flush()?;
+        }
         for tool in &tools {
             self.find_due(tool)?;
         }
         let mut tasks = Vec::new();
         let lines = tools.iter().map(|tool| Source::line(tool, claim.limit));
-        let is_left = self.take(claim, lines.collect(), &mut tasks)?;
+        let mut sources: Vec<Source> = lines.collect();
+        self.add_unwritten(&mut sources);
+        let is_left = self.take(claim, sources, &mut tasks)?;
         if is_left {
+            self.flush()?;
             let lanes = self.open_lanes(claim, &tools)?;
             self.take(claim, lanes, &mut tasks)?;
         }
-        let mut next_due = None;
+        let delayed = self.unwritten.waiting(Queue::Delayed).map(|it| &it.task);
+        let delayed = delayed.filter(|task| tools.contains(&task.identity().tool_name));
+        let mut next_due = delayed.map(Task::due_at).min();
         for tool in &tools {
             let due = queue::next_due(self.connection, claim.namespace.as_ref(), tool)?;
             next_due = [next_due, due].into_iter().flatten().min();
         }
         Ok(Claimed { tasks, next_due })
+    }
+
+    /// Adds those that this transaction has not written yet.
+    fn add_unwritten(&self, lines: &mut Vec<Source>) {
+        let mut of_tools: BTreeMap<&ToolName, Vec<Waiting>> = BTreeMap::new();
+        for stored in self.unwritten.waiting(Queue::Ready) {
+            let tool = &stored.task.identity().tool_name;
+            of_tools.entry(tool).or_default().push(Waiting::of(stored));
+        }
+        let mut unwritten = Vec::new();
+        for line in &*lines {
+            if let Some(mut waiting) = of_tools.remove(&line.tool) {
+                waiting.sort_by_key(|waiting| waiting.place);
+                unwritten.push(Source::unwritten(&line.tool, waiting));
+            }
+        }
+        lines.extend(unwritten);
     }
 
     /// Moves the tasks whose time has come from the delayed to the ready.
@@ -149,15 +186,19 @@ impl Transaction<'_> {
                 is_asked && self.has_slot_for_agent(claim, &head.namespace, head.agent.as_ref())?;
             if is_free {
                 tasks.push(self.claim_one(claim, head.place.key)?);
-            } else if source.lane.is_some() {
-                continue;
             } else {
-                source.passed_over += 1;
-                passed_over += 1;
-                if passed_over > PASSED_OVER_MAX {
-                    return Ok(true);
+                match source.origin {
+                    Origin::Lane(_) => continue,
+                    Origin::Unwritten => {}
+                    Origin::Line => {
+                        passed_over += 1;
+                        if passed_over > PASSED_OVER_MAX {
+                            return Ok(true);
+                        }
+                    }
                 }
             }
+            source.used += 1;
             self.read_on(source)?;
             heads.extend(source.head(i));
         }
@@ -177,16 +218,16 @@ impl Transaction<'_> {
             .map_err(|refused| broken(format!("task {key}: {refused}")))
     }
 
-    /// Reads the next tasks of a source, once those read before are used up: taken, and gone from it,
-    /// or passed over.
+    /// Reads the next tasks of a source, once those read before are used up.
     fn read_on(&self, source: &mut Source) -> Result<()> {
         if !source.next.is_empty() {
             return Ok(());
         }
-        let (tool, skip, max) = (&source.tool, source.passed_over, source.read_max);
-        source.next = match &source.lane {
-            Some(lane) => queue::of_lane(self.connection, tool, lane, max)?,
-            None => queue::of_line(self.connection, tool, skip, max)?,
+        let (tool, used, max) = (&source.tool, source.used, source.read_max);
+        source.next = match &source.origin {
+            Origin::Lane(lane) => queue::of_lane(self.connection, tool, lane, used, max)?,
+            Origin::Line => queue::of_line(self.connection, tool, used, max)?,
+            Origin::Unwritten => return Ok(()),
         };
         source.read_max = (source.read_max * 4).min(1_024);
         Ok(())
@@ -197,9 +238,9 @@ impl Source {
     fn line(tool: &ToolName, limit: u32) -> Self {
         Self {
             tool: tool.clone(),
-            lane: None,
+            origin: Origin::Line,
             next: VecDeque::new(),
-            passed_over: 0,
+            used: 0,
             read_max: limit.clamp(1, 256),
         }
     }
@@ -207,10 +248,20 @@ impl Source {
     fn lane(tool: &ToolName, lane: Lane, head: Waiting) -> Self {
         Self {
             tool: tool.clone(),
-            lane: Some(lane),
+            origin: Origin::Lane(lane),
             next: VecDeque::from([head]),
-            passed_over: 0,
+            used: 0,
             read_max: 4,
+        }
+    }
+
+    fn unwritten(tool: &ToolName, waiting: Vec<Waiting>) -> Self {
+        Self {
+            tool: tool.clone(),
+            origin: Origin::Unwritten,
+            next: waiting.into(),
+            used: 0,
+            read_max: 0,
         }
     }
 

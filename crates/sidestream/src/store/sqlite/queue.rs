@@ -9,6 +9,7 @@ use sidestream_core::{AgentId, Namespace, Timestamp, ToolName};
 use super::failure::Result;
 use super::prepare::prepare;
 use super::spec::{required, text};
+use crate::store::stored::Stored;
 
 /// A task's place in the queue; the least is the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +27,21 @@ pub(super) struct Waiting {
     pub(super) agent: Option<AgentId>,
 }
 
+impl Waiting {
+    pub(super) fn of(stored: &Stored) -> Self {
+        let task = stored.task.identity();
+        Self {
+            place: Place {
+                priority: Reverse(stored.task.spec.priority),
+                due_at_ms: stored.task.due_at().ms(),
+                key: stored.key,
+            },
+            namespace: task.namespace.clone(),
+            agent: task.agent_id.clone(),
+        }
+    }
+}
+
 /// A part of a tool's line: an agent's, or that of the tasks without one.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -40,35 +56,36 @@ impl Lane {
     }
 }
 
-/// The next tasks of a tool's line, after those passed over.
+/// The next tasks of a tool's line, after those that are used.
 pub(super) fn of_line(
     connection: &Connection,
     tool: &ToolName,
-    passed_over: u32,
+    used: u32,
     max: u32,
 ) -> Result<VecDeque<Waiting>> {
     let sql = "SELECT priority, due_at_ms, key, namespace, agent_id
         FROM tasks INDEXED BY tasks_in_line WHERE queue = 'ready' AND tool_name = ?1
         ORDER BY priority DESC, due_at_ms, key LIMIT ?2 OFFSET ?3";
-    waiting(connection, sql, params![tool.as_str(), max, passed_over])
+    waiting(connection, sql, params![tool.as_str(), max, used])
 }
 
-/// The next tasks of a lane.
+/// The next tasks of a lane, after those that are used.
 pub(super) fn of_lane(
     connection: &Connection,
     tool: &ToolName,
     lane: &Lane,
+    used: u32,
     max: u32,
 ) -> Result<VecDeque<Waiting>> {
     let sql = "SELECT priority, due_at_ms, key, namespace, agent_id
         FROM tasks INDEXED BY tasks_in_lane
         WHERE queue = 'ready' AND tool_name = ?1 AND namespace = ?2 AND ifnull(agent_id, '') = ?3
-        ORDER BY priority DESC, due_at_ms, key LIMIT ?4";
+        ORDER BY priority DESC, due_at_ms, key LIMIT ?4 OFFSET ?5";
     let (namespace, agent) = (lane.namespace.as_str(), lane.agent_text());
     waiting(
         connection,
         sql,
-        params![tool.as_str(), namespace, agent, max],
+        params![tool.as_str(), namespace, agent, max, used],
     )
 }
 

@@ -9,7 +9,6 @@ use sidestream_core::{
 
 use super::failure::Result;
 use super::prepare::prepare;
-use super::row;
 use super::transaction::{Decided, Transaction};
 use crate::store::counts::limits_on;
 use crate::store::{Admission, Answer, ApiKey, Request, Told};
@@ -54,10 +53,8 @@ impl Transaction<'_> {
     fn dispatch(&mut self, spec: Arc<Spec>, admission: &Admission) -> Decided<Answer> {
         let (namespace, id) = (&spec.identity.namespace, &spec.identity.id);
         if let Some(repetition) = spec.repetition_key() {
-            let specs = &self.memory.tasks.specs;
-            let met = row::by_repetition(self.connection, specs, namespace, &repetition)?;
-            if let Some(met) = met {
-                let (task, is_new) = (met.task, false);
+            if let Some(met) = self.find_by_repetition(namespace, &repetition)? {
+                let (task, is_new) = (met.task.clone(), false);
                 return Ok(Ok(Answer::Dispatched { task, is_new }));
             }
         }
@@ -122,6 +119,7 @@ impl Transaction<'_> {
     }
 
     fn delete(&mut self, namespace: &Namespace, id: &TaskId) -> Decided<Answer> {
+        self.flush()?;
         let Some(stored) = self.find(namespace, id)? else {
             return Ok(Err(Rejection::NotFound(id.clone())));
         };
@@ -139,6 +137,7 @@ impl Transaction<'_> {
         thread: &ThreadId,
         told: &Told,
     ) -> Result<u64> {
+        self.flush()?;
         let (namespace, thread) = (namespace.as_str(), thread.as_str());
         let newly = match told {
             Told::UpTo(seq) => prepare(

@@ -188,10 +188,8 @@ impl Stored {
         self.task.record.as_ref().map(|record| record.document())
     }
 
-    /// Saves a new task.
-    pub(super) fn insert(&self, connection: &Connection) -> Result<()> {
+    fn insert(&self, statement: &mut CachedStatement<'_>) -> Result<()> {
         let repetition = self.task.spec.repetition_key();
-        let mut statement = prepare(connection, &INSERT)?;
         statement.raw_bind_parameter(1, self.key)?;
         statement.raw_bind_parameter(2, repetition)?;
         statement.raw_bind_parameter(3, self.record().map(Json::as_str))?;
@@ -201,6 +199,22 @@ impl Stored {
         statement.raw_execute()?;
         Ok(())
     }
+}
+
+/// Saves new tasks.
+pub(super) fn insert<'t>(
+    connection: &Connection,
+    new: impl Iterator<Item = &'t Stored>,
+) -> Result<()> {
+    let mut statement = None;
+    for stored in new {
+        let statement = match &mut statement {
+            Some(statement) => statement,
+            none => none.insert(prepare(connection, &INSERT)?),
+        };
+        stored.insert(statement)?;
+    }
+    Ok(())
 }
 
 /// The statements that save a difference, by which columns differ.

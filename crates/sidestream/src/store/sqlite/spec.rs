@@ -6,7 +6,7 @@
 use std::sync::{Arc, LazyLock};
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{CachedStatement, Connection, Row, params};
 use sidestream_core::{
     AgentId, Json, Namespace, ResourceId, RetryPolicy, RunId, Spec, TaskId, TaskIdentity, ThreadId,
     Timestamp, ToolCallId, ToolName,
@@ -15,6 +15,7 @@ use sidestream_core::{
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
 use crate::store::recent::Recent;
+use crate::store::stored::Stored;
 
 /// What a spec takes beside its arguments and metadata, in bytes: roughly.
 const SPEC_BYTES: usize = 700;
@@ -37,19 +38,33 @@ impl Specs {
         if let Some(spec) = at_hand {
             return Ok(Some(spec));
         }
-        let mut statement = prepare(connection, &SELECT)?;
-        let mut rows = statement.query([key])?;
-        let Some(row) = rows.next()? else {
-            return Ok(None);
-        };
-        let spec = Arc::new(read(row)?);
-        self.keep(key, &spec);
-        Ok(Some(spec))
+        let spec = stored(connection, key)?;
+        if let Some(spec) = &spec {
+            self.keep(key, spec);
+        }
+        Ok(spec)
+    }
+
+    /// A task's spec, if its row is still there. Keeps nothing at hand: for those who look at a hundred thousand,
+    /// each once, and would drive out what others need.
+    pub(super) fn glance(&self, connection: &Connection, key: i64) -> Result<Option<Arc<Spec>>> {
+        let at_hand = self.0.lock().peek(&key);
+        match at_hand {
+            Some(spec) => Ok(exists(connection, key)?.then_some(spec)),
+            None => stored(connection, key),
+        }
     }
 }
 
+fn stored(connection: &Connection, key: i64) -> Result<Option<Arc<Spec>>> {
+    let mut statement = prepare(connection, &SELECT)?;
+    let mut rows = statement.query([key])?;
+    let row = rows.next()?;
+    Ok(row.map(read).transpose()?.map(Arc::new))
+}
+
 /// Is there still a row of the spec?
-pub(super) fn exists(connection: &Connection, key: i64) -> Result<bool> {
+fn exists(connection: &Connection, key: i64) -> Result<bool> {
     let mut statement = prepare(connection, "SELECT 1 FROM specs WHERE key = ?1")?;
     Ok(statement.exists([key])?)
 }
@@ -67,9 +82,25 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
     format!("INSERT INTO specs (key, {COLUMNS}) VALUES (?{holes})")
 });
 
-pub(super) fn insert(connection: &Connection, key: i64, spec: &Spec) -> Result<()> {
+/// Saves the specs of new tasks.
+pub(super) fn insert<'t>(
+    connection: &Connection,
+    new: impl Iterator<Item = &'t Stored>,
+) -> Result<()> {
+    let mut statement = None;
+    for Stored { key, task, .. } in new {
+        let statement = match &mut statement {
+            Some(statement) => statement,
+            none => none.insert(prepare(connection, &INSERT)?),
+        };
+        insert_one(statement, *key, &task.spec)?;
+    }
+    Ok(())
+}
+
+fn insert_one(statement: &mut CachedStatement<'_>, key: i64, spec: &Spec) -> Result<()> {
     let task = &spec.identity;
-    prepare(connection, &INSERT)?.execute(params![
+    statement.execute(params![
         key,
         task.namespace.as_str(),
         task.id.as_str(),

@@ -1,9 +1,9 @@
 //! The tasks that the writer knows without asking the database.
 //!
 //! Nobody else writes, so what it saved last is what is there, until a transaction is undone: then it
-//! forgets everything. Only tasks that a command is likely to come for are kept: of ours, ready, running
-//! or suspended. Whatever changes rows in bulk (finding delayed tasks due, acknowledging, cleaning up)
-//! changes none of these.
+//! forgets everything. Once they are written, only tasks that a command is likely to come for are kept: of
+//! ours, ready, running or suspended. Whatever changes rows in bulk (finding delayed tasks due,
+//! acknowledging, cleaning up) changes none of these.
 
 use std::sync::Arc;
 
@@ -37,18 +37,24 @@ impl Tasks {
         }
     }
 
-    /// A task by its id.
+    /// A task by its id, if it is known.
+    pub(super) fn known(&mut self, namespace: &Namespace, id: &TaskId) -> Option<Arc<Stored>> {
+        let name = (namespace.clone(), id.clone());
+        self.keys.get(&name).and_then(|key| self.tasks.get(&key))
+    }
+
+    /// How often what was known longest has been forgotten, to make room.
+    pub(super) fn turns(&self) -> u64 {
+        self.tasks.turns() + self.keys.turns()
+    }
+
+    /// A task by its id, as the database has it.
     pub(super) fn by_id(
-        &mut self,
+        &self,
         connection: &Connection,
         namespace: &Namespace,
         id: &TaskId,
     ) -> Result<Option<Arc<Stored>>> {
-        let name = (namespace.clone(), id.clone());
-        let known = self.keys.get(&name).and_then(|key| self.tasks.get(&key));
-        if known.is_some() {
-            return Ok(known);
-        }
         Ok(row::by_id(connection, &self.specs, namespace, id)?.map(Arc::new))
     }
 
@@ -65,22 +71,26 @@ impl Tasks {
         Ok(row::by_key(connection, &self.specs, key)?.map(Arc::new))
     }
 
-    /// Knows how a task was saved last.
-    pub(super) fn saved(&mut self, stored: Stored) {
+    /// Knows how a task is now, whether or not it is written yet.
+    pub(super) fn changed(&mut self, stored: &Arc<Stored>) {
+        let task = &stored.task;
+        let payloads = [&task.suspend_payload, &task.resume_data];
+        let payloads = payloads.into_iter().flatten().map(Json::bytes);
+        let bytes = TASK_BYTES + payloads.sum::<usize>();
+        if !self.tasks.keep(stored.key, Arc::clone(stored), bytes) {
+            let identity = task.identity();
+            let name = (identity.namespace.clone(), identity.id.clone());
+            self.keys.keep(name, stored.key, ID_BYTES);
+        }
+    }
+
+    /// Knows that a task is written as it is now.
+    pub(super) fn written(&mut self, stored: &Stored) {
         let task = &stored.task;
         let is_delayed = stored.queue == Some(Queue::Delayed);
         if task.is_external() || task.status.is_terminal() || is_delayed {
             self.tasks.remove(&stored.key);
-            return;
         }
-        let payloads = [&task.suspend_payload, &task.resume_data];
-        let payloads = payloads.into_iter().flatten().map(Json::bytes);
-        let bytes = TASK_BYTES + payloads.sum::<usize>();
-        let identity = task.identity();
-        let name = (identity.namespace.clone(), identity.id.clone());
-        let key = stored.key;
-        self.keys.keep(name, key, ID_BYTES);
-        self.tasks.keep(key, Arc::new(stored), bytes);
     }
 
     /// Forgets everything: a transaction was undone.

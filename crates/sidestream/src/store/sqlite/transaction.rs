@@ -1,5 +1,5 @@
 //! One batch, carried out inside one transaction: rows are found, the lifecycle decides, the outcome is
-//! saved.
+//! kept in memory, and written in the end (`unwritten`).
 //!
 //! Here is what all requests share; what each kind does is in `requests`, `claim` and `upkeep`.
 
@@ -15,9 +15,9 @@ use sidestream_core::{
 use super::counters::Counters;
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
-use super::row::Updates;
-use super::spec;
+use super::row::{self, Updates};
 use super::tasks::Tasks;
+use super::unwritten::Unwritten;
 use crate::store::stored::Stored;
 
 /// What a request comes to: done, refused, or not done at all.
@@ -51,11 +51,16 @@ pub(super) struct Transaction<'w> {
     pub(super) floor: Seq,
     /// The events so far.
     pub(super) entries: Vec<LogEntry>,
+    /// The keys of the tasks to which the last of them happened, which are not written yet.
+    pub(super) unwritten_events: Vec<i64>,
+    pub(super) unwritten: Unwritten,
+    /// [`Tasks::turns`], when nothing of this transaction was forgotten.
+    turns: u64,
 }
 
 impl<'w> Transaction<'w> {
     pub(super) fn new(connection: &'w Connection, memory: &'w mut Memory, now: Timestamp) -> Self {
-        let (seq, floor) = (memory.seq, memory.floor);
+        let (seq, floor, turns) = (memory.seq, memory.floor, memory.tasks.turns());
         Self {
             connection,
             memory,
@@ -63,6 +68,9 @@ impl<'w> Transaction<'w> {
             seq,
             floor,
             entries: Vec::new(),
+            unwritten_events: Vec::new(),
+            unwritten: Unwritten::default(),
+            turns,
         }
     }
 
@@ -72,12 +80,41 @@ impl<'w> Transaction<'w> {
         namespace: &Namespace,
         id: &TaskId,
     ) -> Result<Option<Arc<Stored>>> {
+        if let Some(known) = self.memory.tasks.known(namespace, id) {
+            return Ok(Some(known));
+        }
+        // What this transaction knew may be forgotten by now, and the database would be asked in vain.
+        if self.memory.tasks.turns() != self.turns {
+            self.flush()?;
+            self.turns = self.memory.tasks.turns();
+        }
         self.memory.tasks.by_id(self.connection, namespace, id)
     }
 
     /// A task by its key.
     pub(super) fn find_by_key(&mut self, key: i64) -> Result<Option<Arc<Stored>>> {
-        self.memory.tasks.by_key(self.connection, key)
+        match self.unwritten.by_key(key) {
+            Some(stored) => Ok(Some(stored)),
+            None => self.memory.tasks.by_key(self.connection, key),
+        }
+    }
+
+    /// A task by what a repetition of its dispatch is recognised by.
+    pub(super) fn find_by_repetition(
+        &mut self,
+        namespace: &Namespace,
+        repetition: &str,
+    ) -> Result<Option<Arc<Stored>>> {
+        if let Some(stored) = self.unwritten.by_repetition(namespace, repetition) {
+            return Ok(Some(stored));
+        }
+        let (connection, specs) = (self.connection, &self.memory.tasks.specs);
+        let saved = row::by_repetition(connection, specs, namespace, repetition)?;
+        // It may have been changed since.
+        let now = saved
+            .as_ref()
+            .and_then(|saved| self.unwritten.by_key(saved.key));
+        Ok(now.or(saved.map(Arc::new)))
     }
 
     /// Decides, applies and saves: the only way to change a task.
@@ -95,7 +132,7 @@ impl<'w> Transaction<'w> {
         };
         match stored {
             Some(stored) if change.is_none() => Ok(Ok(stored.task.clone())),
-            Some(before) => self.update(&before, namespace, change).map(Ok),
+            Some(before) => self.update(before, namespace, change).map(Ok),
             None => self.create(namespace, change).map(Ok),
         }
     }
@@ -104,10 +141,12 @@ impl<'w> Transaction<'w> {
         self.memory.last_key += 1;
         let key = self.memory.last_key;
         let mut task = None;
-        self.happen(key, &mut task, namespace, change.events, change.report)?;
+        self.happen(key, &mut task, namespace, change.events, change.report);
         let task = task.ok_or_else(|| Failure::Bug("no event makes the task".into()))?;
-        spec::insert(self.connection, key, &task.spec)?;
         self.memory.tasks.specs.keep(key, &task.spec);
+        if let Some(repetition) = task.spec.repetition_key() {
+            self.unwritten.recognise(namespace, repetition, key);
+        }
         let mut stored = Stored {
             key,
             event_at: self.now,
@@ -116,20 +155,20 @@ impl<'w> Transaction<'w> {
             task,
         };
         stored.place(self.now);
-        stored.insert(self.connection)?;
-        let counters = &mut self.memory.counters;
-        let task = stored.task.clone();
-        counters.count(self.connection, &task, None, Some(task.status))?;
-        self.memory.tasks.saved(stored);
-        Ok(task)
+        self.save(None, stored)
     }
 
-    fn update(&mut self, before: &Stored, namespace: &Namespace, change: Change) -> Result<Task> {
-        let mut after = before.clone();
+    fn update(
+        &mut self,
+        before: Arc<Stored>,
+        namespace: &Namespace,
+        change: Change,
+    ) -> Result<Task> {
+        let mut after = (*before).clone();
         if !change.events.is_empty() {
             let mut task = Some(after.task);
             let (events, report) = (change.events, change.report);
-            self.happen(before.key, &mut task, namespace, events, report)?;
+            self.happen(before.key, &mut task, namespace, events, report);
             after.task = task.expect("an event leaves a task");
             after.event_at = self.now;
         }
@@ -141,13 +180,18 @@ impl<'w> Transaction<'w> {
         if after.task.status != before.task.status {
             after.place(self.now);
         }
-        self.memory.updates.save(self.connection, before, &after)?;
-        let counters = &mut self.memory.counters;
-        let task = after.task.clone();
-        let (from, to) = (before.task.status, task.status);
-        counters.count(self.connection, &task, Some(from), Some(to))?;
-        self.memory.tasks.saved(after);
-        Ok(task)
+        self.save(Some(before), after)
+    }
+
+    /// Takes note of a task as it is now.
+    fn save(&mut self, before: Option<Arc<Stored>>, after: Stored) -> Result<Task> {
+        let after = Arc::new(after);
+        let from = before.as_ref().map(|before| before.task.status);
+        let (counters, to) = (&mut self.memory.counters, after.task.status);
+        counters.count(self.connection, &after.task, from, Some(to))?;
+        self.unwritten.change(before, &after);
+        self.memory.tasks.changed(&after);
+        Ok(after.task.clone())
     }
 
     /// Gives events their places in the log, and applies them.
@@ -158,10 +202,7 @@ impl<'w> Transaction<'w> {
         namespace: &Namespace,
         kinds: Vec<EventKind>,
         report: ReportNumber,
-    ) -> Result<()> {
-        let sql = "INSERT INTO events (seq, task_key, at_ms, code, attempt, report, body)
-            VALUES (?, ?, ?, ?, ?, ?, ?)";
-        let mut insert = prepare(self.connection, sql)?;
+    ) {
         for kind in kinds {
             self.seq = self.seq.next();
             let (seq, at) = (self.seq, self.now);
@@ -172,27 +213,18 @@ impl<'w> Transaction<'w> {
                 kind,
             };
             lifecycle::apply(task, namespace, &event);
-            let stored = event.kind.to_stored();
-            insert.execute(params![
-                seq.0.cast_signed(),
-                key,
-                at.ms(),
-                stored.code,
-                stored.attempt.0,
-                report.0,
-                stored.body.as_ref().map(|body| body.as_str()),
-            ])?;
+            self.unwritten_events.push(key);
             let task = task.as_ref().expect("an event leaves a task");
             self.entries.push(LogEntry {
                 task: Arc::clone(task.identity()),
                 event,
             });
         }
-        Ok(())
     }
 
     /// Writes down what belongs to the transaction as a whole: its last step before the commit.
     pub(super) fn finish(&mut self) -> Result<()> {
+        self.flush()?;
         let (connection, memory) = (self.connection, &mut *self.memory);
         let is_log_changed = self.seq != memory.seq || self.floor != memory.floor;
         if is_log_changed {

@@ -13,20 +13,23 @@ use crate::store::{Cleanup, Gone, Prune, Rescue, Rescued};
 
 impl Transaction<'_> {
     pub(super) fn rescue(&mut self, rescue: &Rescue) -> Result<Rescued> {
+        self.flush()?;
         let overtime_ms = i64::try_from(rescue.overtime_ms).unwrap_or(i64::MAX);
         let keys = match &rescue.gone {
             Some(gone) => self.held_by(gone, rescue.looks_at_most() as usize)?,
             None => self.overdue(overtime_ms, rescue.looks_at_most())?,
         };
         let ended = self.end(rescue, keys)?;
+        self.flush()?;
         let next = self.next_to_rescue(overtime_ms)?;
         Ok(Rescued { ended, next })
     }
 
     /// Those whose lease has ended, and those that are over their time by more than is granted.
     fn overdue(&self, overtime_ms: i64, limit: u32) -> Result<Vec<i64>> {
-        let sql = "SELECT key FROM tasks INDEXED BY tasks_by_lease WHERE lease_until_ms <= ?1
-            UNION SELECT key FROM tasks INDEXED BY tasks_by_deadline WHERE deadline_ms <= ?2
+        let sql = "SELECT key FROM tasks INDEXED BY tasks_held
+            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) <= ?1
+                AND (lease_until_ms <= ?1 OR deadline_ms <= ?2)
             ORDER BY key LIMIT ?3";
         let now = self.now.ms();
         self.keys(sql, params![now, now.saturating_sub(overtime_ms), limit])
@@ -34,7 +37,7 @@ impl Transaction<'_> {
 
     /// Those that workers hold who are known to be gone.
     fn held_by(&self, gone: &Gone, limit: usize) -> Result<Vec<i64>> {
-        let sql = "SELECT key, worker_id FROM tasks INDEXED BY tasks_by_lease
+        let sql = "SELECT key, worker_id FROM tasks INDEXED BY tasks_held
             WHERE lease_until_ms IS NOT NULL";
         let mut statement = prepare(self.connection, sql)?;
         let mut rows = statement.query([])?;
@@ -78,25 +81,27 @@ impl Transaction<'_> {
         Ok(ended)
     }
 
+    /// When the first lease ends, or the time that the first is granted beyond its own.
     fn next_to_rescue(&self, overtime_ms: i64) -> Result<Option<Timestamp>> {
-        let first = |sql: &str| -> Result<Option<i64>> {
-            let mut statement = prepare(self.connection, sql)?;
-            Ok(statement.query_row([], |row| row.get(0))?)
-        };
-        let lease = first(
-            "SELECT min(lease_until_ms) FROM tasks INDEXED BY tasks_by_lease
-                WHERE lease_until_ms IS NOT NULL",
-        )?;
-        let deadline = first(
-            "SELECT min(deadline_ms) FROM tasks INDEXED BY tasks_by_deadline
-                WHERE deadline_ms IS NOT NULL",
-        )?;
-        let overtime = deadline.map(|deadline| deadline.saturating_add(overtime_ms));
-        let next = lease.into_iter().chain(overtime).min();
+        let sql = "SELECT lease_until_ms, deadline_ms FROM tasks INDEXED BY tasks_held
+            WHERE lease_until_ms IS NOT NULL ORDER BY min(lease_until_ms, deadline_ms)";
+        let mut statement = prepare(self.connection, sql)?;
+        let mut rows = statement.query([])?;
+        let mut next: Option<i64> = None;
+        while let Some(row) = rows.next()? {
+            let (lease, deadline): (i64, i64) = (row.get(0)?, row.get(1)?);
+            // Those behind it come no sooner.
+            if next.is_some_and(|next| next <= lease.min(deadline)) {
+                break;
+            }
+            let ends = lease.min(deadline.saturating_add(overtime_ms));
+            next = Some(next.map_or(ends, |next| next.min(ends)));
+        }
         Ok(next.map(Timestamp::from_ms))
     }
 
     pub(super) fn cleanup(&mut self, cleanup: &Cleanup) -> Result<u64> {
+        self.flush()?;
         let ends = [
             (Status::Completed, cleanup.completed_before),
             (Status::Failed, cleanup.failed_before),
@@ -141,6 +146,7 @@ impl Transaction<'_> {
     }
 
     pub(super) fn prune(&mut self, prune: &Prune) -> Result<u64> {
+        self.flush()?;
         let floor = self.prunable(prune)?;
         let pruned = floor.0 - self.floor.0;
         if pruned == 0 {

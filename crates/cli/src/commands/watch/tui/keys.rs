@@ -272,7 +272,7 @@ fn name(state: &State, id: &TaskId) -> String {
     let by_row = state.board.get(id).map(|row| row.tool.to_string());
     let record = state.page.as_ref().and_then(|page| page.record.as_ref());
     let tool = by_row.or_else(|| record.map(|record| record.tool_name.to_string()));
-    let short: String = id.as_str().chars().take(8).collect();
+    let short = id.short();
     let name = format!("{} {short}", bounded(&tool.unwrap_or_default(), 60));
     safe(name.trim()).into_owned()
 }

@@ -165,8 +165,9 @@ fn draw_row<'a>(
             Column::Status => (style, fitted(&status(row, state), columns)),
             Column::Id => {
                 // Enough to tell it apart; that it is cut goes without saying.
-                let short: String = row.id.as_str().chars().take(columns).collect();
-                (Style::Dim, fitted(&safe(&short), columns))
+                let is_whole = row.id.as_str().chars().count() <= columns;
+                let id = if is_whole { row.id.as_str() } else { row.id.short() };
+                (Style::Dim, fitted(&safe(id), columns))
             }
             Column::Tool => (Style::Plain, fitted(&name(Some(&row.tool)), columns)),
             Column::Agent => (Style::Cyan, fitted(&name(row.agent.as_deref()), columns)),
