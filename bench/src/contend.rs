@@ -46,7 +46,7 @@ fn ours(work: &Work) -> String {
 
 async fn durability(work: &Work) -> anyhow::Result<String> {
     Ok(match (work.store, work.contender.as_str()) {
-        (Kind::Sqlite, "ours") => of_sqlite(&work.dir.join("store"))?,
+        (Kind::Sqlite, "ours") => of_sqlite(&figures::store_of(work)?)?,
         (Kind::Sqlite, _) if ["tasks", "outputs"].contains(&work.figure.as_str()) => {
             "WAL, synchronous=FULL".to_owned()
         }

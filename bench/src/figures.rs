@@ -2,7 +2,7 @@
 
 mod across;
 mod drain;
-mod fanout;
+pub(crate) mod fanout;
 mod latency;
 mod list;
 mod outputs;
@@ -14,8 +14,20 @@ mod stores;
 mod tasks;
 mod threads;
 
+use std::path::PathBuf;
+
 use crate::found::Found;
+use crate::load;
 use crate::work::Work;
+
+/// Where a figure on SQLite has its store: those of a large database share one.
+pub(crate) fn store_of(work: &Work) -> anyhow::Result<PathBuf> {
+    Ok(match work.figure.as_str() {
+        "list" | "start" => load::folder(&work.big()?, start::load(work.number("tasks")?)),
+        _ => work.dir.clone(),
+    }
+    .join("store"))
+}
 
 /// Carries out one.
 pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
@@ -40,22 +52,8 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
             let (tasks, outputs) = (work.number("tasks")?, work.number("outputs")?);
             outputs::run(dir, work.store, url, tasks, outputs).await
         }
-        "fanout" => {
-            let settings = fanout::Settings {
-                clients: work.number("clients")?,
-                outputs_per_second: work.number("outputs_per_second")? as u64,
-                seconds: work.number("seconds")? as u64,
-            };
-            fanout::run(dir, work.store, url, settings).await
-        }
-        "threads" => {
-            let settings = threads::Settings {
-                clients: work.number("clients")?,
-                outputs_per_second: work.number("outputs_per_second")? as u64,
-                seconds: work.number("seconds")? as u64,
-            };
-            threads::run(dir, work.store, url, settings).await
-        }
+        "fanout" => fanout::run(dir, work.store, url, fanout::Settings::of(work)?).await,
+        "threads" => threads::run(dir, work.store, url, fanout::Settings::of(work)?).await,
         "snapshot" => snapshot::run(dir, work.store, url, work.number("tasks")?).await,
         "resume" => resume::run(dir, work.store, url, work.number("events")?).await,
         "list" => list::run(&work.big()?, work.number("tasks")?).await,

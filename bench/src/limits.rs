@@ -6,11 +6,13 @@
 
 use std::ops::RangeInclusive;
 
+mod fanout;
 mod fsync;
 mod notify;
 mod postgres;
 mod sqlite;
 
+use crate::figures;
 use crate::found::Found;
 use crate::place::Kind;
 use crate::work::Work;
@@ -34,6 +36,7 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
             let verified = format!("{events} rows are written");
             Ok(Found::verified(verified).value("events_per_second", per_second))
         }
+        ("fanout", _) => fanout::run(figures::fanout::Settings::of(work)?).await,
         ("latency", _) => {
             let ms = fsync::ms(&work.dir, work.number("outputs")?)?;
             let verified = format!("{} writes", ms.len());
@@ -54,6 +57,7 @@ pub(crate) fn name(work: &Work) -> String {
         ("tasks", Kind::Sqlite) => "bare rusqlite".to_owned(),
         ("tasks", _) => "bare SQL".to_owned(),
         ("outputs", _) => "bare rusqlite, 1,000 to a commit".to_owned(),
+        ("fanout", _) => "bare axum, ready bytes".to_owned(),
         ("latency", _) => "one fsync of this disk".to_owned(),
         ("across", _) => "bare NOTIFY".to_owned(),
         (figure, _) => format!("the limit of {figure}"),

@@ -29,9 +29,14 @@ pub(crate) struct Load {
     pub(crate) ends: bool,
 }
 
-/// A folder with a database of that size, which is made if it is not there yet: `parent/TASKS-OUTPUTS`.
+/// Where [`once`] puts a database of that size.
+pub(crate) fn folder(parent: &Path, load: Load) -> PathBuf {
+    parent.join(format!("{}-{}", load.tasks, load.outputs))
+}
+
+/// A folder with a database of that size, which is made if it is not there yet.
 pub(crate) async fn once(parent: &Path, load: Load) -> anyhow::Result<PathBuf> {
-    let dir = parent.join(format!("{}-{}", load.tasks, load.outputs));
+    let dir = folder(parent, load);
     let complete = dir.join("complete");
     if complete.exists() {
         return Ok(dir);
@@ -45,18 +50,14 @@ pub(crate) async fn once(parent: &Path, load: Load) -> anyhow::Result<PathBuf> {
         ..SqliteOptions::default()
     };
     let store = SqliteStore::open(dir.join("store"), options)?;
-    bring(&store, load, |_| {}).await?;
+    bring(&store, load).await?;
     drop(store);
     std::fs::write(complete, "")?;
     Ok(dir)
 }
 
-/// Brings tasks in, and tells of each batch how many there are by then.
-pub(crate) async fn bring(
-    store: &dyn Store,
-    load: Load,
-    mut progress: impl FnMut(usize),
-) -> anyhow::Result<()> {
+/// Brings tasks in.
+pub(crate) async fn bring(store: &dyn Store, load: Load) -> anyhow::Result<()> {
     for first in (0..load.tasks).step_by(BATCH) {
         let count = BATCH.min(load.tasks - first);
         let dispatches = (first..first + count).map(|n| Request::Dispatch {
@@ -73,7 +74,6 @@ pub(crate) async fn bring(
             let ends = tasks.iter().enumerate().map(|(n, task)| end(task, n));
             commit(store, ends.collect()).await?;
         }
-        progress(first + count);
     }
     Ok(())
 }

@@ -30,22 +30,10 @@ impl Machine {
     }
 }
 
-/// The most memory that this process has had, in KiB.
-pub(crate) fn peak_memory_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    number(&status, "VmHWM").unwrap_or(0)
-}
-
-/// The memory that this process has now, in KiB.
+/// The memory that this process has now, in KiB: its own, without the files that the system keeps at hand for it.
 pub(crate) fn memory_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    number(&status, "VmRSS").unwrap_or(0)
-}
-
-/// From now on the most memory counts anew.
-pub(crate) fn forget_peak() -> std::io::Result<()> {
-    // proc(5): 5 sets the peak to what there is now.
-    std::fs::write("/proc/self/clear_refs", "5")
+    number(&status, "RssAnon").unwrap_or(0)
 }
 
 fn after<'a>(text: &'a str, field: &str) -> Option<&'a str> {

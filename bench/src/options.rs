@@ -60,6 +60,18 @@ pub(crate) enum Command {
         #[arg(required = true)]
         results: Vec<PathBuf>,
     },
+    /// Watches a server, by as many clients as are asked for, given as JSON: a process beside a contender's.
+    #[command(hide = true)]
+    SseClients {
+        /// Address, path, and how many.
+        watching: String,
+    },
+    /// Serves the database in a folder, says where, and ends when its stdin does.
+    #[command(hide = true)]
+    Serve {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// Carries out one work, given as JSON: what a run starts for each measurement of ours and of the limits.
     #[command(hide = true)]
     Contend {

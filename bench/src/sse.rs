@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::found::Found;
+
 pub(crate) mod clients;
 mod reading;
 
@@ -40,6 +42,22 @@ pub(crate) struct Seen {
     pub(crate) worst_ms: f64,
     /// Of a processor, while the outputs came.
     pub(crate) cpu_seconds: f64,
+}
+
+impl Seen {
+    /// Into what was found, beside the processors that the server took; `per_second` is what deliveries are called.
+    pub(crate) fn told(&self, found: Found, per_second: &str, server_cpu_seconds: f64) -> Found {
+        let deliveries = self.deliveries as f64;
+        found
+            .value(per_second, deliveries / self.seconds)
+            .value("p50_ms", self.p50_ms)
+            .value("p99_ms", self.p99_ms)
+            .value("worst_ms", self.worst_ms)
+            .value("bytes_per_delivery", self.bytes as f64 / deliveries)
+            .value("deliveries_per_read", deliveries / self.reads as f64)
+            .value("server_cores", server_cpu_seconds / self.seconds)
+            .value("client_cores", self.cpu_seconds / self.seconds)
+    }
 }
 
 /// The process with the clients.

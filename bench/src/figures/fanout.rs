@@ -8,6 +8,7 @@ use crate::place::{Kind, Place};
 use crate::site::{Pace, Site};
 use crate::sse::clients::cpu_seconds;
 use crate::sse::{Clients, Watching};
+use crate::work::Work;
 
 /// So many tasks emit.
 const TASKS: u64 = 20;
@@ -16,8 +17,19 @@ const TASKS: u64 = 20;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
     pub(crate) clients: usize,
+    /// Of all tasks together.
     pub(crate) outputs_per_second: u64,
     pub(crate) seconds: u64,
+}
+
+impl Settings {
+    pub(crate) fn of(work: &Work) -> anyhow::Result<Self> {
+        Ok(Self {
+            clients: work.number("clients")?,
+            outputs_per_second: work.number("outputs_per_second")? as u64,
+            seconds: work.number("seconds")? as u64,
+        })
+    }
 }
 
 /// Tasks emit outputs of 200 bytes at a pace, each into the log first; every client sees every one.
@@ -59,23 +71,7 @@ pub(crate) async fn run(
         settings.clients,
         outputs * TASKS
     );
-    Ok(Found::verified(verified)
-        .value(
-            "deliveries_per_second",
-            seen.deliveries as f64 / seen.seconds,
-        )
-        .value("p50_ms", seen.p50_ms)
-        .value("p99_ms", seen.p99_ms)
-        .value("worst_ms", seen.worst_ms)
-        .value(
-            "bytes_per_delivery",
-            seen.bytes as f64 / seen.deliveries as f64,
-        )
-        .value(
-            "deliveries_per_read",
-            seen.deliveries as f64 / seen.reads as f64,
-        )
-        .value("client_kib", memory_kib as f64 / settings.clients as f64)
-        .value("server_cores", cpu / seen.seconds)
-        .value("client_cores", seen.cpu_seconds / seen.seconds))
+    let found =
+        Found::verified(verified).value("client_kib", memory_kib as f64 / settings.clients as f64);
+    Ok(seen.told(found, "deliveries_per_second", cpu))
 }

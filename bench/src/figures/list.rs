@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::found::{Found, percentile};
-use crate::load::{self, Load};
+use crate::load;
 
 const PAGE: usize = 50;
 /// Each page is asked for so many times.
@@ -32,12 +32,7 @@ struct Asked {
 
 /// `big` is a folder that keeps the database for the next run.
 pub(crate) async fn run(big: &Path, tasks: usize) -> anyhow::Result<Found> {
-    let load = Load {
-        tasks,
-        outputs: 7,
-        ends: true,
-    };
-    let dir = load::once(big, load).await?;
+    let dir = load::once(big, super::start::load(tasks)).await?;
     let store = SqliteStore::open(dir.join("store"), SqliteOptions::default())?;
     let store: Arc<dyn Store> = Arc::new(store);
     let mut found = Found::default();

@@ -26,7 +26,7 @@ pub(crate) async fn run(
         outputs: OUTPUTS,
         ends: false,
     };
-    load::bring(&*store, load, |_| {}).await?;
+    load::bring(&*store, load).await?;
     let config = Config {
         ring: RingLimits {
             chunks: 1_000,

@@ -19,14 +19,18 @@ use crate::load::{self, Load};
 
 const TIMES: usize = 7;
 
-/// `big` is a folder that keeps the database for the next run.
-pub(crate) async fn run(big: &Path, tasks: usize) -> anyhow::Result<Found> {
-    let load = Load {
+/// A million tasks have ten million events.
+pub(crate) fn load(tasks: usize) -> Load {
+    Load {
         tasks,
         outputs: 7,
         ends: true,
-    };
-    let dir = load::once(big, load).await?.join("store");
+    }
+}
+
+/// `big` is a folder that keeps the database for the next run.
+pub(crate) async fn run(big: &Path, tasks: usize) -> anyhow::Result<Found> {
+    let dir = load::once(big, load(tasks)).await?.join("store");
     let (mut answers_ms, mut runs_ms) = (Vec::new(), Vec::new());
     for _ in 0..TIMES {
         let (answers, runs) = start(&dir).await?;

@@ -10,6 +10,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -20,10 +21,12 @@ use tokio_util::sync::CancellationToken;
 use crate::error::StoreError;
 use crate::store::{Head, LogQuery, Pin as TaskPin, SnapshotQuery, Store};
 use crate::stream::ring::{Found, Look, Ring, Watcher};
+use crate::stream::waiting::{Waiting, Woken};
 
 mod feed;
 pub(crate) mod ring;
 pub(crate) mod tail;
+mod waiting;
 
 pub use feed::{ChunkStream, Sink};
 pub use ring::RingLimits;
@@ -137,11 +140,13 @@ impl Source {
     ) -> Result<ChunkStream, StoreError> {
         // Registered before anything is read: what happens from now on is noted under the key.
         let watcher = self.ring.watch(&namespace, options.filter.clone());
+        let cancel = options.cancel.clone().unwrap_or_default();
         let mut reader = Reader {
+            waiting: Waiting::new(watcher.bell(), cancel.clone(), self.shutdown.clone()),
             sees_ends: sees_ends(&options.filter),
             source: self.clone(),
             namespace,
-            cancel: options.cancel.clone().unwrap_or_default(),
+            cancel,
             options,
             watcher,
             _counted: Counted::among(&self.open),
@@ -170,6 +175,7 @@ struct Reader {
     options: StreamOptions,
     cancel: CancellationToken,
     watcher: Watcher,
+    waiting: Waiting,
     _counted: Counted,
     phase: Phase,
     /// May the one task have ended, so that it is worth a look? Only for a stream that ends with it.
@@ -225,9 +231,6 @@ impl Reader {
         let Phase::News(place) = &mut self.phase else {
             return None;
         };
-        if self.cancel.is_cancelled() || self.source.shutdown.is_cancelled() {
-            return None;
-        }
         let (mut given, mut has_end) = (None, false);
         let epoch = &place.epoch;
         let found = self.watcher.read(place.seq, &mut |seq, chunk| {
@@ -249,6 +252,39 @@ impl Reader {
         let given = Cursor::new(place.epoch.clone(), given?);
         self.last_item_at = Instant::now();
         Some(given)
+    }
+
+    /// Waits for news where there is nothing else to do: ready when they may be there, or with a keep-alive.
+    /// `None` when the store must be asked.
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Option<Poll<Option<StreamItem>>> {
+        let Phase::News(place) = &self.phase else {
+            return None;
+        };
+        match self.watcher.look(place.seq) {
+            // A walk of bounded length found nothing, and there is more to walk.
+            Look::News => {
+                cx.waker().wake_by_ref();
+                return Some(Poll::Pending);
+            }
+            Look::Nothing if !self.options.ends_with_task => {}
+            Look::Behind | Look::Nothing => return None,
+        }
+        let alarm_at = self
+            .options
+            .keep_alive
+            .map(|pause| self.last_item_at + pause);
+        Some(
+            self.waiting
+                .poll_news(cx, place.seq, alarm_at)
+                .map(|woken| match woken {
+                    Woken::News => None,
+                    Woken::Alarm => {
+                        let item = self.keep_alive_due();
+                        self.last_item_at = Instant::now();
+                        item
+                    }
+                }),
+        )
     }
 
     fn read(mut self: Box<Self>) -> BoxFuture<'static, (Box<Self>, Step)> {

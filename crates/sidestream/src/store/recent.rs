@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::collections::hash_map::IntoIter;
 use std::hash::Hash;
 
 /// The most that a generation holds, in bytes.
@@ -13,6 +14,9 @@ pub(super) struct Recent<K, V> {
     young: HashMap<K, (V, usize)>,
     old: HashMap<K, (V, usize)>,
     young_bytes: usize,
+    /// A generation that is no longer at hand: let go of bit by bit, because thousands of things at once would
+    /// hold up whoever waits.
+    going: IntoIter<K, (V, usize)>,
     turns: u64,
 }
 
@@ -22,6 +26,7 @@ impl<K, V> Default for Recent<K, V> {
             young: HashMap::new(),
             old: HashMap::new(),
             young_bytes: 0,
+            going: HashMap::new().into_iter(),
             turns: 0,
         }
     }
@@ -31,10 +36,13 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
     /// Keeps a thing of roughly so many bytes, in place of the one that had its key. Says whether one had.
     pub(super) fn keep(&mut self, key: K, value: V, bytes: usize) -> bool {
         if self.young_bytes + bytes > GENERATION_BYTES_MAX {
-            self.old = std::mem::take(&mut self.young);
+            let gone = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+            self.going = gone.into_iter();
             self.young_bytes = 0;
             self.turns += 1;
         }
+        // More than come in: it is empty when the next one goes, if things are of much the same size.
+        self.going.by_ref().take(4).for_each(drop);
         self.young_bytes += bytes;
         let was_old = self.old.remove(&key).is_some();
         match self.young.insert(key, (value, bytes)) {
@@ -49,6 +57,16 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
     /// How often the older generation has gone. While it has not, nothing was forgotten.
     pub(super) fn turns(&self) -> u64 {
         self.turns
+    }
+
+    /// As [`Recent::get`], but leaves everything where it is: a look is no need.
+    pub(super) fn peek<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let found = self.young.get(key).or_else(|| self.old.get(key));
+        found.map(|(value, _)| value.clone())
     }
 
     pub(super) fn get<Q>(&mut self, key: &Q) -> Option<V>
@@ -95,6 +113,12 @@ mod tests {
         assert_eq!(recent.get(&99), Some(9_801));
         assert_eq!(recent.get(&50), None);
         assert!(recent.young.len() + recent.old.len() <= 6);
+        assert_eq!(recent.going.len(), 0, "what went is let go of");
+        assert_eq!(recent.peek(&99), Some(9_801));
+        let first_old = recent.old.keys().next().copied();
+        let first_old = first_old.expect("there is an older generation");
+        assert_eq!(recent.peek(&first_old), Some(first_old * first_old));
+        assert!(recent.old.contains_key(&first_old), "a look moves nothing");
         recent.remove(&99);
         assert_eq!(recent.get(&99), None);
     }

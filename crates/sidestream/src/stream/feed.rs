@@ -1,10 +1,10 @@
 //! What a watcher holds: a feed of items, or for those who write it out, of what goes into a sink.
 //!
-//! What the ring has is read where the feed is polled; a future is made only to wait, or to ask the store.
+//! What the ring has is read where the feed is polled, and there it waits; a future is made only to ask the store.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -185,10 +185,15 @@ impl ChunkStream {
         cx: &mut Context<'_>,
         mut sink: Option<&mut (dyn Sink + Send)>,
     ) -> Poll<Option<Result<(), StoreError>>> {
+        // Who always finds something must let others have their turn.
+        ready!(pin!(tokio::task::consume_budget()).poll(cx));
         loop {
             match std::mem::replace(&mut self.state, State::Ended) {
                 State::Ended => return Poll::Ready(None),
                 State::Idle(mut reader) => {
+                    if reader.waiting.poll_end(cx).is_ready() {
+                        return Poll::Ready(None);
+                    }
                     let news = match &mut sink {
                         Some(sink) => {
                             let news = reader.read_ring(&mut **sink);
@@ -206,7 +211,19 @@ impl ChunkStream {
                         self.state = State::Idle(reader);
                         return Poll::Ready(Some(Ok(())));
                     }
-                    self.state = State::Reading(reader.read());
+                    match reader.poll_wait(cx) {
+                        Some(Poll::Pending) => {
+                            self.state = State::Idle(reader);
+                            return Poll::Pending;
+                        }
+                        Some(Poll::Ready(None)) => self.state = State::Idle(reader),
+                        Some(Poll::Ready(Some(item))) => {
+                            self.state = State::Idle(reader);
+                            self.ready.push_back(item);
+                            return Poll::Ready(Some(Ok(())));
+                        }
+                        None => self.state = State::Reading(reader.read()),
+                    }
                 }
                 State::Reading(mut reading) => {
                     let Poll::Ready((reader, step)) = reading.as_mut().poll(cx) else {

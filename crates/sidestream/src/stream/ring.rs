@@ -381,6 +381,11 @@ impl Watcher {
         })
     }
 
+    /// What rings when there may be something.
+    pub(crate) fn bell(&self) -> watch::Receiver<Seq> {
+        self.bell.clone()
+    }
+
     /// Waits until there may be something after `position`. Returns at once when there is already.
     pub(crate) async fn wait(&mut self, position: Seq) {
         // The sender lives in the ring, which this watcher keeps alive.

@@ -64,10 +64,7 @@ fn way_to(reading: &Reading<'_>, wanted: &Wanted) -> Result<Way> {
 /// waited for is in its row if it has not gone on, else in the event that the pin names.
 pub(super) fn resolve(reading: &Reading<'_>, pin: &Pin) -> Result<Option<SnapshotTask>> {
     let connection = reading.connection;
-    // A spec at hand may be one whose row is gone.
-    let is_left = spec::exists(connection, pin.key)?;
-    let spec = reading.specs.of(connection, pin.key)?.filter(|_| is_left);
-    let Some(spec) = spec else {
+    let Some(spec) = reading.specs.glance(connection, pin.key)? else {
         return Ok(None);
     };
     let suspend_payload = match pin.status {

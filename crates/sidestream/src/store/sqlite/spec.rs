@@ -38,19 +38,33 @@ impl Specs {
         if let Some(spec) = at_hand {
             return Ok(Some(spec));
         }
-        let mut statement = prepare(connection, &SELECT)?;
-        let mut rows = statement.query([key])?;
-        let Some(row) = rows.next()? else {
-            return Ok(None);
-        };
-        let spec = Arc::new(read(row)?);
-        self.keep(key, &spec);
-        Ok(Some(spec))
+        let spec = stored(connection, key)?;
+        if let Some(spec) = &spec {
+            self.keep(key, spec);
+        }
+        Ok(spec)
+    }
+
+    /// A task's spec, if its row is still there. Keeps nothing at hand: for those who look at a hundred thousand,
+    /// each once, and would drive out what others need.
+    pub(super) fn glance(&self, connection: &Connection, key: i64) -> Result<Option<Arc<Spec>>> {
+        let at_hand = self.0.lock().peek(&key);
+        match at_hand {
+            Some(spec) => Ok(exists(connection, key)?.then_some(spec)),
+            None => stored(connection, key),
+        }
     }
 }
 
+fn stored(connection: &Connection, key: i64) -> Result<Option<Arc<Spec>>> {
+    let mut statement = prepare(connection, &SELECT)?;
+    let mut rows = statement.query([key])?;
+    let row = rows.next()?;
+    Ok(row.map(read).transpose()?.map(Arc::new))
+}
+
 /// Is there still a row of the spec?
-pub(super) fn exists(connection: &Connection, key: i64) -> Result<bool> {
+fn exists(connection: &Connection, key: i64) -> Result<bool> {
     let mut statement = prepare(connection, "SELECT 1 FROM specs WHERE key = ?1")?;
     Ok(statement.exists([key])?)
 }
