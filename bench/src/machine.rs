@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine, as far as it says.
-#[derive(Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Machine {
     cores: usize,
     cpu: String,
@@ -28,12 +28,6 @@ impl Machine {
             load: load.split(' ').next().unwrap_or("unknown").to_owned(),
         }
     }
-}
-
-/// The most memory that this process has had, in KiB.
-pub(crate) fn peak_memory_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    number(&status, "VmHWM").unwrap_or(0)
 }
 
 fn after<'a>(text: &'a str, field: &str) -> Option<&'a str> {

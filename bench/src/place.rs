@@ -1,15 +1,19 @@
 //! Where a measured store keeps its tasks: each time in a fresh place.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 use sidestream::store::PostgresStore;
 use sidestream::{MemoryStore, SqliteOptions, SqliteStore, Store};
 use sidestream_test_postgres::{Cluster, Options};
-use tempfile::TempDir;
 
-/// The stores that can be measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// What a contender keeps its tasks in.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     /// Nothing is kept.
     Memory,
@@ -17,6 +21,10 @@ pub(crate) enum Kind {
     Sqlite,
     /// A server of its own on this machine, which waits for the disk at every commit.
     Postgres,
+    /// Of peers only: a server of its own on this machine, as it comes, without its log of changes.
+    Redis,
+    /// Of peers only: a file for each task.
+    File,
 }
 
 impl Kind {
@@ -25,24 +33,29 @@ impl Kind {
             Self::Memory => "memory",
             Self::Sqlite => "SQLite",
             Self::Postgres => "PostgreSQL",
+            Self::Redis => "Redis",
+            Self::File => "files",
         }
     }
 }
 
-/// A fresh place.
-#[derive(Debug)]
+/// A place that nobody has used: a folder, or a server with an empty database.
+#[derive(Debug, Clone)]
 pub(crate) enum Place {
     Memory,
-    Sqlite(TempDir),
-    Postgres(Box<Cluster>),
+    Sqlite(PathBuf),
+    /// Its URL.
+    Postgres(String),
 }
 
 impl Place {
-    pub(crate) fn fresh(kind: Kind, dir: &Path) -> anyhow::Result<Self> {
+    /// Whoever runs the contenders has made `dir` and started what `url` names.
+    pub(crate) fn of(kind: Kind, dir: &Path, url: Option<&str>) -> anyhow::Result<Self> {
         Ok(match kind {
             Kind::Memory => Self::Memory,
-            Kind::Sqlite => Self::Sqlite(tempfile::tempdir_in(dir)?),
-            Kind::Postgres => Self::Postgres(Box::new(cluster())),
+            Kind::Sqlite => Self::Sqlite(dir.join("store")),
+            Kind::Postgres => Self::Postgres(url.context("PostgreSQL has no URL")?.to_owned()),
+            Kind::Redis | Kind::File => anyhow::bail!("there is no store in {}", kind.name()),
         })
     }
 
@@ -50,11 +63,11 @@ impl Place {
     pub(crate) async fn open(&self) -> anyhow::Result<Arc<dyn Store>> {
         Ok(match self {
             Self::Memory => Arc::new(MemoryStore::new()),
-            Self::Sqlite(dir) => Arc::new(SqliteStore::open(dir.path(), SqliteOptions::default())?),
-            Self::Postgres(cluster) => {
-                let url = cluster.url("postgres");
-                Arc::new(PostgresStore::open(&url, Default::default()).await?)
+            Self::Sqlite(dir) => {
+                std::fs::create_dir_all(dir)?;
+                Arc::new(SqliteStore::open(dir, SqliteOptions::default())?)
             }
+            Self::Postgres(url) => Arc::new(PostgresStore::open(url, Default::default()).await?),
         })
     }
 }

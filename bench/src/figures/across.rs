@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::Serialize;
 use sidestream::{Context, HandlerError, NewTask, TaskManager, Tool};
 use sidestream_client::worker::Worker;
 use sidestream_client::{
@@ -14,79 +13,32 @@ use sidestream_server::{Server, ServerConfig};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_postgres::{AsyncMessage, NoTls};
 use tokio_util::sync::CancellationToken;
 
-use crate::percentile;
-use crate::place::{Kind, Place};
+use crate::found::Found;
+use crate::place::Place;
 
 /// Between two samples nothing happens for so long.
 const PAUSE: Duration = Duration::from_millis(3);
 
-/// One line of the table.
-#[derive(Serialize)]
-pub(crate) struct Row {
-    what: &'static str,
-    samples: usize,
-    p50_ms: f64,
-    p99_ms: f64,
-}
-
-pub(crate) async fn measure(
-    dir: &std::path::Path,
-    runs: usize,
-    divide: usize,
-) -> anyhow::Result<Vec<Row>> {
-    println!(
-        "Two servers A and B on one PostgreSQL, a worker elsewhere at A, idle machine otherwise"
-    );
-    println!("{:<58}{:>8}{:>10}{:>10}", "", "samples", "p50 ms", "p99 ms");
-    let samples = 1_000 / divide;
-    let mut limit = Vec::new();
-    let mut taken = [const { Vec::new() }; 4];
-    for _ in 0..runs {
-        let place = Place::fresh(Kind::Postgres, dir)?;
-        limit.extend(notified_ms(&place, samples).await?);
-        let site = Site::open(&place).await?;
-        for (dispatched_on, claims) in [(&site.a, 0), (&site.b, 1)] {
-            let [claimed, output, completed] = site.samples(dispatched_on, samples).await?;
-            taken[claims].extend(claimed);
-            taken[2].extend(output);
-            taken[3].extend(completed);
-        }
-        site.close().await;
+/// Takes as many samples of a dispatch on either server; `url` is of an empty database.
+pub(crate) async fn run(url: &str, samples: usize) -> anyhow::Result<Found> {
+    let site = Site::open(&Place::Postgres(url.to_owned())).await?;
+    let mut found = Found::verified(format!(
+        "{} tasks were claimed, heard of and completed, one after the other",
+        2 * samples
+    ));
+    let (mut outputs_ms, mut completed_ms) = (Vec::new(), Vec::new());
+    for (server, dispatched_on) in [(&site.a, "on_a_"), (&site.b, "on_b_")] {
+        let [claimed, output, completed] = site.samples(server, samples).await?;
+        found = found.latencies(dispatched_on, claimed);
+        outputs_ms.extend(output);
+        completed_ms.extend(completed);
     }
-    let [on_a, on_b, output, completed] = taken;
-    let figures = [
-        (
-            "bare: an insert is committed → another session is notified",
-            limit,
-        ),
-        ("dispatch on A → the worker at A has it", on_a),
-        ("dispatch on B → the worker at A has it", on_b),
-        ("the worker's output, by A → a client of B has it", output),
-        (
-            "the worker's end of a task, by A → a client of B has it",
-            completed,
-        ),
-    ];
-    let rows = figures.map(|(what, mut ms)| Row {
-        what,
-        samples: ms.len(),
-        p50_ms: percentile(&mut ms, 0.5),
-        p99_ms: percentile(&mut ms, 0.99),
-    });
-    for row in &rows {
-        let Row {
-            what,
-            samples,
-            p50_ms,
-            p99_ms,
-        } = row;
-        println!("{what:<58}{samples:>8}{p50_ms:>10.2}{p99_ms:>10.2}");
-    }
-    println!();
-    Ok(rows.into())
+    site.close().await;
+    Ok(found
+        .latencies("output_", outputs_ms)
+        .latencies("completed_", completed_ms))
 }
 
 /// The servers, the worker, the client that streams, and what they have in common: a stopwatch.
@@ -204,40 +156,4 @@ fn since(clock: Instant) -> u64 {
 
 fn ms(now_us: u64, then_us: u64) -> f64 {
     now_us.saturating_sub(then_us) as f64 / 1_000.0
-}
-
-/// How long PostgreSQL itself takes, from one session to another: a row is inserted and committed on the disk,
-/// and who listens is told.
-async fn notified_ms(place: &Place, times: usize) -> anyhow::Result<Vec<f64>> {
-    let Place::Postgres(cluster) = place else {
-        anyhow::bail!("only PostgreSQL notifies");
-    };
-    let url = cluster.url(&cluster.database());
-    let (writer, writing) = tokio_postgres::connect(&url, NoTls).await?;
-    let (listener, mut listening) = tokio_postgres::connect(&url, NoTls).await?;
-    let (hear, mut heard) = mpsc::unbounded_channel();
-    let mut connections = JoinSet::new();
-    connections.spawn(async move { drop(writing.await) });
-    connections.spawn(async move {
-        while let Some(Ok(message)) = std::future::poll_fn(|cx| listening.poll_message(cx)).await {
-            if let AsyncMessage::Notification(_) = message
-                && hear.send(()).is_err()
-            {
-                break;
-            }
-        }
-    });
-    listener.batch_execute("LISTEN bare").await?;
-    writer.batch_execute("CREATE TABLE bare (n BIGINT)").await?;
-    let insert = "WITH told AS (SELECT pg_notify('bare', '')) INSERT INTO bare SELECT 1 FROM told";
-    let insert = writer.prepare(insert).await?;
-    let mut taken = Vec::with_capacity(times);
-    for _ in 0..times {
-        tokio::time::sleep(PAUSE).await;
-        let begun = Instant::now();
-        writer.execute(&insert, &[]).await?;
-        heard.recv().await.expect("it listens");
-        taken.push(begun.elapsed().as_secs_f64() * 1_000.0);
-    }
-    Ok(taken)
 }

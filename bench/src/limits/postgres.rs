@@ -60,6 +60,14 @@ pub(crate) async fn lives_per_second(url: &str, batch: i64, tasks: i64) -> anyho
         }
     }
     let took = started.elapsed();
+    let completed = "SELECT count(*) FROM tasks WHERE status = 3";
+    for (count, wanted) in [
+        (completed, tasks),
+        ("SELECT count(*) FROM events", 3 * tasks),
+    ] {
+        let found: i64 = client.query_one(count, &[]).await?.get(0);
+        anyhow::ensure!(found == wanted, "{count}: {found}, not {wanted}");
+    }
     drop(client);
     while let Some(ended) = connecting.join_next().await {
         ended??;

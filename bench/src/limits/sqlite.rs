@@ -46,7 +46,16 @@ pub(crate) fn lives_per_second(dir: &Path, batch: i64, tasks: i64) -> anyhow::Re
             transition(&mut connection, keys.clone(), code, &mut seq)?;
         }
     }
-    Ok(tasks as f64 / started.elapsed().as_secs_f64())
+    let took = started.elapsed();
+    let completed = "SELECT count(*) FROM tasks WHERE status = 3";
+    for (count, wanted) in [
+        (completed, tasks),
+        ("SELECT count(*) FROM events", 3 * tasks),
+    ] {
+        let found: i64 = connection.query_row(count, [], |row| row.get(0))?;
+        anyhow::ensure!(found == wanted, "{count}: {found}, not {wanted}");
+    }
+    Ok(tasks as f64 / took.as_secs_f64())
 }
 
 fn transition(

@@ -1,0 +1,92 @@
+//! The physical limits: what the disk, the database and the kernel take for the same work, and nothing else.
+//!
+//! Of tasks: the same rows, written by the database's own client. A task's life is three transitions: dispatched, claimed, completed. Each writes the task's row and
+//! one event. Nothing is decided, checked, queued, published or answered. The tables have the keys that
+//! no store could do without, and no index for listing.
+
+use std::ops::RangeInclusive;
+
+mod fsync;
+mod notify;
+mod postgres;
+mod sqlite;
+
+use crate::found::Found;
+use crate::place::Kind;
+use crate::work::Work;
+
+/// Measures the one that bounds this figure.
+pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
+    match (work.figure.as_str(), work.store) {
+        ("tasks", Kind::Sqlite) => {
+            let (batch, tasks) = lives(work)?;
+            let per_second = sqlite::lives_per_second(&work.dir, batch, tasks)?;
+            Ok(Found::verified(written(tasks)).value("tasks_per_second", per_second))
+        }
+        ("tasks", Kind::Postgres) => {
+            let (batch, tasks) = lives(work)?;
+            let per_second = postgres::lives_per_second(work.url()?, batch, tasks).await?;
+            Ok(Found::verified(written(tasks)).value("tasks_per_second", per_second))
+        }
+        ("latency", _) => {
+            let ms = fsync::ms(&work.dir, work.number("outputs")?)?;
+            let verified = format!("{} writes", ms.len());
+            Ok(Found::verified(verified).latencies("", ms))
+        }
+        ("across", _) => {
+            let ms = notify::ms(work.url()?, work.number("samples")?).await?;
+            let verified = format!("{} notifications came", ms.len());
+            Ok(Found::verified(verified).latencies("output_", ms))
+        }
+        (figure, store) => anyhow::bail!("no limit is known of `{figure}` in {}", store.name()),
+    }
+}
+
+/// As the tables call it.
+pub(crate) fn name(work: &Work) -> String {
+    match (work.figure.as_str(), work.store) {
+        ("tasks", Kind::Sqlite) => "bare rusqlite".to_owned(),
+        ("tasks", _) => "bare SQL".to_owned(),
+        ("latency", _) => "one fsync of this disk".to_owned(),
+        ("across", _) => "bare NOTIFY".to_owned(),
+        (figure, _) => format!("the limit of {figure}"),
+    }
+}
+
+/// Of what is measured: the database's.
+pub(crate) fn version(work: &Work) -> String {
+    match (work.figure.as_str(), work.store) {
+        ("tasks", Kind::Sqlite) => format!("SQLite {}", rusqlite::version()),
+        _ => String::new(),
+    }
+}
+
+/// How many tasks to a commit, and how many in all.
+fn lives(work: &Work) -> anyhow::Result<(i64, i64)> {
+    let (in_flight, tasks) = (work.number("in_flight")?, work.number("tasks")?);
+    Ok((i64::try_from(in_flight)?, i64::try_from(tasks)?))
+}
+
+fn written(tasks: i64) -> String {
+    format!("{tasks} tasks are completed, by {} events", 3 * tasks)
+}
+
+const AT_MS: i64 = 1_790_000_000_000;
+const BODY: &str = "{\"worker\":\"local-0123456789abcdef\"}";
+/// Dispatched, claimed, completed.
+const TRANSITIONS: [i64; 3] = [0, 1, 5];
+
+/// An id as scattered as a random one.
+fn id(key: i64) -> String {
+    let scattered = u128::from(key.unsigned_abs());
+    format!(
+        "{:032x}",
+        scattered.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    )
+}
+
+/// The keys of the tasks, `batch` at a time.
+fn batches(tasks: i64, batch: i64) -> impl Iterator<Item = RangeInclusive<i64>> {
+    let firsts = (0..tasks.div_euclid(batch)).map(move |n| n * batch + 1);
+    firsts.map(move |first| first..=first + batch - 1)
+}
