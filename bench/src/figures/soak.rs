@@ -91,6 +91,9 @@ pub(crate) async fn run(
     Ok(found(&lines, best, verified))
 }
 
+/// What a line has of a kind.
+type Value = fn(&Line) -> f64;
+
 /// The last third beside the second.
 fn found(lines: &[Line], best: f64, verified: String) -> Found {
     let third = lines.len() / 3;
@@ -99,7 +102,7 @@ fn found(lines: &[Line], best: f64, verified: String) -> Found {
         percentile(&mut lines.iter().map(value).collect::<Vec<_>>(), 0.5)
     };
     let longest = lines.iter().map(|line| line.max_ms).fold(0.0, f64::max);
-    let values: [(&str, fn(&Line) -> f64); 7] = [
+    let values: [(&str, Value); 7] = [
         ("tasks_per_second", |line| line.per_second),
         ("p50_ms", |line| line.p50_ms),
         ("p99_ms", |line| line.p99_ms),
