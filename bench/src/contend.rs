@@ -11,7 +11,7 @@ use tokio_postgres::NoTls;
 use crate::found::Answer;
 use crate::place::Kind;
 use crate::work::Work;
-use crate::{figures, limits};
+use crate::{figures, limits, process};
 
 pub(crate) async fn contend(work: &Work) -> anyhow::Result<Answer> {
     let is_limit = work.contender == "limit";
@@ -31,6 +31,7 @@ pub(crate) async fn contend(work: &Work) -> anyhow::Result<Answer> {
         version,
         durability: durability(work).await?,
         found,
+        peak_kib: process::peak_kib(std::process::id()).unwrap_or(0),
     })
 }
 
@@ -46,7 +47,9 @@ fn ours(work: &Work) -> String {
 async fn durability(work: &Work) -> anyhow::Result<String> {
     Ok(match (work.store, work.contender.as_str()) {
         (Kind::Sqlite, "ours") => of_sqlite(&figures::store_of(work)?)?,
-        (Kind::Sqlite, _) if work.figure == "tasks" => "WAL, synchronous=FULL".to_owned(),
+        (Kind::Sqlite, _) if ["tasks", "outputs"].contains(&work.figure.as_str()) => {
+            "WAL, synchronous=FULL".to_owned()
+        }
         (Kind::Sqlite, _) => String::new(),
         (Kind::Postgres, _) => of_postgres(work.url()?).await?,
         _ => "none: it is gone with the process".to_owned(),

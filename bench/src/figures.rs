@@ -5,6 +5,7 @@ mod drain;
 pub(crate) mod fanout;
 mod latency;
 mod list;
+mod outputs;
 mod pickup;
 mod resume;
 mod snapshot;
@@ -47,6 +48,10 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
         "pickup" => pickup::run(dir, work.store, url, work.number("samples")?).await,
         "stores" => stores::run(dir, work.store, work.number("records")?).await,
         "latency" => latency::run(dir, work.store, url, work.number("outputs")?).await,
+        "outputs" => {
+            let (tasks, outputs) = (work.number("tasks")?, work.number("outputs")?);
+            outputs::run(dir, work.store, url, tasks, outputs).await
+        }
         "fanout" => fanout::run(dir, work.store, url, fanout::Settings::of(work)?).await,
         "threads" => threads::run(dir, work.store, url, fanout::Settings::of(work)?).await,
         "snapshot" => snapshot::run(dir, work.store, url, work.number("tasks")?).await,

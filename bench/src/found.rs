@@ -14,6 +14,9 @@ pub(crate) struct Answer {
     pub(crate) durability: String,
     #[serde(flatten)]
     pub(crate) found: Found,
+    /// The most memory that its process has had: whoever looks at it from outside may come too late.
+    #[serde(default)]
+    pub(crate) peak_kib: u64,
 }
 
 /// Values by their names, and what was looked at afterwards to believe them.

@@ -17,6 +17,7 @@ mod load;
 mod machine;
 mod options;
 mod place;
+mod process;
 mod results;
 mod runner;
 mod site;

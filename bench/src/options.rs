@@ -9,8 +9,8 @@ use crate::place::Kind;
 /// Measures Sidestream beside its peers and beside what the disk, the database and the kernel allow.
 ///
 /// Everything is run alternately: one round of all contenders, then the next. Each is a process of its own, with a
-/// fresh store, and verifies what it did. The results go into bench/results; a whole run (nothing left out) also
-/// writes the tables of docs/performance.md and the plots that it shows.
+/// fresh store, and verifies what it did. A whole run (nothing left out) is kept in bench/results, and writes the
+/// tables of docs/performance.md and the plots that it shows.
 #[derive(Debug, Parser)]
 #[command(name = "bench/run", args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
@@ -36,13 +36,14 @@ pub(crate) struct Options {
     /// Rounds; the median counts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) runs: u32,
-    /// A tenth of the work: to see that everything runs. Nothing is kept unless `--json` says where.
+    /// A tenth of the work: to see that everything runs.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// Where databases are put: the disk that is measured. PostgreSQL's are in the temporary folder (TMPDIR).
-    #[arg(long, default_value = ".")]
+    /// Where databases are put: the disk that is measured; large ones are kept there for the next run. PostgreSQL's
+    /// are in the temporary folder (TMPDIR).
+    #[arg(long, default_value = "target/bench")]
     pub(crate) dir: PathBuf,
-    /// Where the results are kept, instead of in bench/results under the date.
+    /// Where the results are kept; without, those of a whole run go into bench/results, under the date.
     #[arg(long)]
     pub(crate) json: Option<PathBuf>,
     /// Names the figures and who contends in each, and measures nothing.
@@ -76,6 +77,18 @@ pub(crate) enum Command {
     Contend {
         /// Figure, contender, store, folder, server and settings.
         work: String,
+    },
+    /// Watches a server, by as many clients as are asked for, given as JSON: a process beside a contender's.
+    #[command(hide = true)]
+    SseClients {
+        /// Address, path, and how many.
+        watching: String,
+    },
+    /// Serves the database in a folder, says where, and ends when its stdin does.
+    #[command(hide = true)]
+    Serve {
+        /// The folder.
+        dir: PathBuf,
     },
 }
 

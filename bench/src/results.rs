@@ -48,7 +48,6 @@ pub(crate) struct Run {
     pub(crate) cpu_seconds: f64,
     /// Of the database's processes, meanwhile.
     pub(crate) server_cpu_seconds: Option<f64>,
-    pub(crate) peak_kib: u64,
     /// Of the database's processes together, what they share counted once.
     pub(crate) server_peak_kib: Option<u64>,
     pub(crate) took_seconds: f64,
@@ -115,18 +114,22 @@ impl Line {
         )
     }
 
-    /// Seconds of processors for a thousand units of its work, the database's among them.
-    pub(crate) fn cpu_per_thousand(&self) -> Option<Spread> {
+    /// Seconds of processors for so many units of its work, the database's among them.
+    pub(crate) fn cpu_per(&self, units: f64) -> Option<Spread> {
         let cpu = |run: &Run| run.cpu_seconds + run.server_cpu_seconds.unwrap_or(0.0);
         spread(
             self.runs
                 .iter()
-                .map(|run| cpu(run) / self.amount as f64 * 1_000.0),
+                .map(|run| cpu(run) / self.amount as f64 * units),
         )
     }
 
     pub(crate) fn peak_mib(&self) -> Option<Spread> {
-        spread(self.runs.iter().map(|run| run.peak_kib as f64 / 1_024.0))
+        spread(
+            self.runs
+                .iter()
+                .map(|run| run.answer.peak_kib as f64 / 1_024.0),
+        )
     }
 
     pub(crate) fn server_peak_mib(&self) -> Option<Spread> {
@@ -162,6 +165,24 @@ fn spread(values: impl Iterator<Item = f64>) -> Option<Spread> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a run writes is what a later one reads, field by field.
+    #[test]
+    fn results_are_read_as_they_were_written() {
+        let answer = r#"{"contender": "a", "version": "1", "durability": "none", "values": {"p50_ms": 1.5},
+            "verified": "all", "peak_kib": 7}"#;
+        let run = Run {
+            answer: serde_json::from_str(answer).expect("it is an answer"),
+            cpu_seconds: 0.5,
+            server_cpu_seconds: None,
+            server_peak_kib: Some(3),
+            took_seconds: 2.0,
+        };
+        let text = serde_json::to_string(&run).expect("it is JSON");
+        let read: Run = serde_json::from_str(&text).expect("it is a run");
+        assert_eq!(read.answer.found.values["p50_ms"], 1.5);
+        assert_eq!((read.answer.peak_kib, read.server_peak_kib), (7, Some(3)));
+    }
 
     #[test]
     fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {

@@ -6,7 +6,6 @@ mod child;
 mod document;
 mod peers;
 mod plots;
-mod process;
 mod servers;
 mod table;
 
@@ -14,6 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use catalogue::{Entry, FIGURES, Figure, Settings};
 use peers::Peers;
 use servers::Server;
@@ -40,6 +40,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         list(&plan);
         return Ok(());
     }
+    std::fs::create_dir_all(&options.dir)
+        .with_context(|| format!("{} cannot be made", options.dir.display()))?;
     let machine = Machine::read();
     eprintln!("{machine}\nPreparing what contends");
     let peers = Peers::prepare(plan.iter().map(|planned| planned.entry));
@@ -89,17 +91,17 @@ fn now() -> String {
         .to_string()
 }
 
-/// Where the results go; nowhere, if they are only of a look.
+/// Where the results go. Those of a part are only kept where somebody says so: they must not take the place of a
+/// whole day's.
 fn kept_in(options: &Options, at: &str) -> Option<PathBuf> {
     let by_date = || {
-        root()
-            .join("bench/results")
-            .join(format!("{}.json", &at[..10]))
+        let file = format!("{}.json", &at[..10]);
+        root().join("bench/results").join(file)
     };
     options
         .json
         .clone()
-        .or_else(|| (!options.quick).then(by_date))
+        .or_else(|| options.is_whole().then(by_date))
 }
 
 fn plan(options: &Options) -> anyhow::Result<Vec<Planned>> {
@@ -119,7 +121,11 @@ fn plan(options: &Options) -> anyhow::Result<Vec<Planned>> {
             let entries = entries.filter(|entry| is_in(&options.contenders, entry.contender));
             let is_stored =
                 |entry: &&Entry| options.stores.is_empty() || options.stores.contains(&entry.store);
-            for entry in entries.filter(is_stored) {
+            let is_fit = |entry: &&Entry| {
+                let (name, most) = entry.at_most.unwrap_or(("", u64::MAX));
+                setting.get(name).is_none_or(|value| *value <= most)
+            };
+            for entry in entries.filter(is_stored).filter(is_fit) {
                 plan.push(Planned {
                     figure,
                     entry,
@@ -158,7 +164,16 @@ fn settings(figure: &Figure, options: &Options) -> Vec<BTreeMap<String, u64>> {
             let one = |in_flight: &u64| BTreeMap::from([("in_flight".to_owned(), *in_flight)]);
             options.in_flight.iter().map(one).collect()
         }
-        Settings::Fixed(all) => all.iter().map(|setting| named(setting)).collect(),
+        Settings::Fixed(all) => {
+            let mut all: Vec<_> = all.iter().map(|setting| named(setting)).collect();
+            let amounts = all
+                .iter_mut()
+                .filter_map(|setting| setting.get_mut(figure.unit));
+            if options.quick {
+                amounts.for_each(|amount| *amount /= 10);
+            }
+            all
+        }
     }
 }
 
@@ -176,14 +191,14 @@ fn line(
     options: &Options,
 ) -> Line {
     let in_flight = setting.get("in_flight").copied().unwrap_or(1);
-    let scale = setting.get("scale").copied().unwrap_or(1);
+    let given = setting.get(figure.unit).copied();
     Line {
         figure: figure.name.to_owned(),
         setting: setting.clone(),
         contender: entry.contender.to_owned(),
         store: entry.store,
         own: named(entry.own),
-        amount: scale * entry.amount(in_flight, options.quick),
+        amount: given.unwrap_or_else(|| entry.amount(in_flight, options.quick)),
         runs: Vec::new(),
         missing: None,
     }

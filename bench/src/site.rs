@@ -138,5 +138,5 @@ pub(crate) fn keeping_all() -> Config {
 pub(crate) fn output(born_us: u64) -> Json {
     let rest = "{\"text\":\"\",\"at\":1790000000000000}".len();
     let text = "x".repeat(OUTPUT_BYTES - rest);
-    Json::from_text(&format!("{{\"text\":\"{text}\",\"at\":{born_us}}}")).expect("it is JSON")
+    Json::from_text(format!("{{\"text\":\"{text}\",\"at\":{born_us}}}")).expect("it is JSON")
 }

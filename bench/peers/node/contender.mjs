@@ -22,7 +22,14 @@ export function version(name) {
 
 // Prints the answer and ends the process: what a peer leaves running must not keep it.
 export function answer({ contender, version, durability, values, verified }) {
-  const line = JSON.stringify({ contender, version: `${version}, Node ${process.versions.node}`, durability, values, verified });
+  const line = JSON.stringify({
+    contender,
+    version: `${version}, Node ${process.versions.node}`,
+    durability,
+    values,
+    verified,
+    peak_kib: process.resourceUsage().maxRSS,
+  });
   process.stdout.write(`${line}\n`, () => process.exit(0));
 }
 

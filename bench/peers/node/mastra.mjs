@@ -5,6 +5,7 @@ import { InMemoryStore } from '@mastra/core/storage';
 import { LibSQLStore } from '@mastra/libsql';
 import { PostgresStore } from '@mastra/pg';
 import { join } from 'node:path';
+import { fanout, list, snapshot } from './mastra-many.mjs';
 import { Flight, Pickups, answer, durabilityOfPostgres, ensure, latencies, pause, ready } from './contender.mjs';
 import { setting, version, work } from './contender.mjs';
 
@@ -19,7 +20,7 @@ const STORES = {
   postgres: { name: 'PostgreSQL', make: () => new PostgresStore({ id: 'bench', connectionString: work.url }) },
 };
 
-const concurrency = Math.max(work.settings.in_flight ?? 10, 10);
+const concurrency = Math.max(work.settings.in_flight ?? 0, 30);
 const storage = STORES[work.store].make();
 await storage.init();
 const mastra = new Mastra({
@@ -120,7 +121,8 @@ async function durability() {
 }
 
 ready();
-const found = await figures[work.figure]();
+const many = { list, snapshot, fanout };
+const found = work.figure in many ? await many[work.figure]({ mastra, manager, storage, enqueue }) : await figures[work.figure]();
 answer({
   contender: `Mastra on ${STORES[work.store].name}`,
   version: version('@mastra/core'),

@@ -89,3 +89,24 @@ fn transition(
     transaction.commit()?;
     Ok(())
 }
+
+/// Rows of events a second, each with a body of 200 bytes, `batch` to a commit.
+#[expect(clippy::disallowed_methods, reason = "a stopwatch on a plain thread")]
+pub(crate) fn events_per_second(dir: &Path, batch: i64, events: i64) -> anyhow::Result<f64> {
+    let place = tempfile::tempdir_in(dir)?;
+    let mut connection = Connection::open(place.path().join("bare.db"))?;
+    connection.execute_batch(SCHEMA)?;
+    let body = format!("{:0200}", 0);
+    let started = Instant::now();
+    for seqs in batches(events, batch) {
+        let transaction = connection.transaction()?;
+        {
+            let mut event = transaction.prepare_cached(EVENT)?;
+            for seq in seqs {
+                event.execute(params![seq, seq % 100, AT_MS, 2, 1, body])?;
+            }
+        }
+        transaction.commit()?;
+    }
+    Ok(events as f64 / started.elapsed().as_secs_f64())
+}

@@ -39,7 +39,7 @@ pub(super) enum Better {
 pub(super) enum Settings {
     /// As many tasks at once as the options say.
     InFlight,
-    /// These, each a list of names and values.
+    /// These, each a list of names and values. Where one is the amount, it is everybody's.
     Fixed(&'static [&'static [(&'static str, u64)]]),
 }
 
@@ -55,6 +55,8 @@ pub(super) struct Entry {
     /// How much it is to do: some seconds' worth. With few in flight, ten or more, a hundred or more, a thousand or
     /// more; one figure's fixed settings take the first.
     pub(super) amounts: [u64; 4],
+    /// It takes part where this setting is not larger: beyond, it would not end in time.
+    pub(super) at_most: Option<(&'static str, u64)>,
 }
 
 /// What carries out an entry.
@@ -107,10 +109,16 @@ const fn entry(contender: &'static str, program: Program, store: Kind, amounts: 
         store,
         own: &[],
         amounts,
+        at_most: None,
     }
 }
 
 impl Entry {
+    const fn at_most(mut self, setting: &'static str, value: u64) -> Self {
+        self.at_most = Some((setting, value));
+        self
+    }
+
     const fn with(mut self, own: &'static [(&'static str, u64)]) -> Self {
         self.own = own;
         self
@@ -137,7 +145,10 @@ const THOUSAND: [u64; 4] = [1_000; 4];
 
 use Kind::{File, Memory, Postgres, Redis, Sqlite};
 
-pub(super) const FIGURES: &[Figure] = &[TASKS, DRAIN, PICKUP, LATENCY, ACROSS, STORES];
+pub(super) const FIGURES: &[Figure] = &[
+    TASKS, DRAIN, PICKUP, OUTPUTS, LATENCY, ACROSS, FANOUT, THREADS, SNAPSHOT, LIST, RESUME, START,
+    STORES,
+];
 
 const TASKS: Figure = Figure {
     name: "tasks",
@@ -289,6 +300,25 @@ const PICKUP: Figure = Figure {
     ],
 };
 
+const OUTPUTS: Figure = Figure {
+    name: "outputs",
+    title: "Output events a second",
+    about: "A hundred tasks speak at once, 200 bytes at a time, and one watcher of everything hears it; each output \
+            is an event in the log. The limit writes the rows of the events and does nothing else.",
+    unit: "outputs",
+    columns: &[
+        higher("events/s", "events_per_second", 0),
+        higher("events a commit", "events_per_commit", 0),
+    ],
+    settings: Settings::Fixed(&[&[("tasks", 100)]]),
+    entries: &[
+        ours(Memory, [500_000; 4]),
+        ours(Sqlite, [500_000; 4]),
+        ours(Postgres, [200_000; 4]),
+        limit(Sqlite, [500_000; 4]),
+    ],
+};
+
 const LATENCY: Figure = Figure {
     name: "latency",
     title: "A handler's output → a reader",
@@ -329,6 +359,119 @@ const ACROSS: Figure = Figure {
     entries: &[ours(Postgres, THOUSAND), limit(Postgres, THOUSAND)],
 };
 
+const FANOUT: Figure = Figure {
+    name: "fanout",
+    title: "Deliveries a second to clients that see everything",
+    about: "Twenty tasks emit outputs of 200 bytes at a pace, ours through the log; a thousand clients follow the \
+            stream over HTTP, in a process of their own, and each sees every output. The limit is axum with one shared \
+            buffer of ready bytes, from which each client takes all that is ready in one write.",
+    unit: "seconds",
+    columns: &[
+        higher("deliveries/s", "deliveries_per_second", 0),
+        P50,
+        P99,
+        lower("worst ms", "worst_ms", 1),
+        lower("KiB a client", "client_kib", 1),
+    ],
+    settings: Settings::Fixed(&[
+        &[("clients", 1_000), ("outputs_per_second", 200)],
+        &[("clients", 1_000), ("outputs_per_second", 1_500)],
+        &[("clients", 1_000), ("outputs_per_second", 4_000)],
+    ]),
+    entries: &[
+        ours(Memory, [4; 4]),
+        ours(Sqlite, [4; 4]),
+        limit(Sqlite, [4; 4]),
+        mastra(Memory, [4; 4]).at_most("outputs_per_second", 200),
+        mastra(Sqlite, [4; 4]).at_most("outputs_per_second", 200),
+    ],
+};
+
+const THREADS: Figure = Figure {
+    name: "threads",
+    title: "Ten thousand clients, each on a thread of its own",
+    about: "On each thread runs one task, which emits outputs of 200 bytes; one client follows it over HTTP.",
+    unit: "seconds",
+    columns: &[
+        higher("events/s", "events_per_second", 0),
+        P50,
+        P99,
+        lower("KiB a client", "client_kib", 1),
+        lower("busy", "busy_client_kib", 1),
+    ],
+    settings: Settings::Fixed(&[&[("clients", 10_000), ("outputs_per_second", 50_000)]]),
+    entries: &[ours(Memory, [4; 4]), ours(Sqlite, [4; 4])],
+};
+
+const SNAPSHOT: Figure = Figure {
+    name: "snapshot",
+    title: "The snapshot of running tasks",
+    about: "A stream begins with all tasks that run: how soon the first chunk and the last are there, what memory that \
+            takes, and how long a commit takes meanwhile.",
+    unit: "tasks",
+    columns: &[
+        lower("all ms", "all_ms", 0),
+        lower("first chunk ms", "first_chunk_ms", 1),
+        lower("extra MiB", "extra_memory_mib", 1),
+        lower("a commit beside, p99 ms", "commit_beside_p99_ms", 2),
+    ],
+    settings: Settings::Fixed(&[&[("tasks", 100_000)]]),
+    entries: &[
+        ours(Memory, THOUSAND),
+        ours(Sqlite, THOUSAND),
+        ours(Postgres, THOUSAND),
+        mastra(Memory, THOUSAND),
+        mastra(Sqlite, THOUSAND),
+        mastra(Postgres, THOUSAND),
+    ],
+};
+
+const LIST: Figure = Figure {
+    name: "list",
+    title: "A page of fifty tasks, with its exact total",
+    about: "By each filter, in both directions, from the first page, the middle and the last; each kind of page many \
+            times, and the worst kind's p99 counts.",
+    unit: "tasks",
+    columns: &[
+        lower("in process, p99 ms", "p99_ms", 2),
+        lower("over HTTP, p99 ms", "http_p99_ms", 2),
+    ],
+    settings: Settings::Fixed(&[&[("tasks", 100_000)], &[("tasks", 1_000_000)]]),
+    entries: &[
+        ours(Sqlite, THOUSAND),
+        mastra(Sqlite, THOUSAND).at_most("tasks", 100_000),
+        mastra(Postgres, THOUSAND).at_most("tasks", 100_000),
+    ],
+};
+
+const RESUME: Figure = Figure {
+    name: "resume",
+    title: "A stream resumed far behind",
+    about: "A stream begins with a cursor so many events back, and reads until it is where the log is.",
+    unit: "events",
+    columns: &[higher("events/s", "events_per_second", 0)],
+    settings: Settings::Fixed(&[&[("events", 100_000)]]),
+    entries: &[
+        ours(Memory, THOUSAND),
+        ours(Sqlite, THOUSAND),
+        ours(Postgres, THOUSAND),
+    ],
+};
+
+const START: Figure = Figure {
+    name: "start",
+    title: "Starting on a large database",
+    about: "A million tasks and ten million events are there: how long until the server answers over HTTP, and until a \
+            task that is dispatched then has completed.",
+    unit: "tasks",
+    columns: &[
+        lower("answers ms", "answers_ms", 0),
+        lower("completes ms", "completes_ms", 0),
+    ],
+    settings: Settings::Fixed(&[&[("tasks", 1_000_000)]]),
+    entries: &[ours(Sqlite, THOUSAND)],
+};
+
 const STORES: Figure = Figure {
     name: "stores",
     title: "Records of tasks that somebody else runs",
@@ -341,7 +484,7 @@ const STORES: Figure = Figure {
         lower("list ms", "list_ms", 2),
         lower("cleanup ms", "cleanup_ms", 1),
     ],
-    settings: Settings::Fixed(&[&[("scale", 1)], &[("scale", 10)]]),
+    settings: Settings::Fixed(&[&[("records", 1_000)], &[("records", 10_000)]]),
     entries: &[
         ours(Memory, THOUSAND),
         ours(Sqlite, THOUSAND),

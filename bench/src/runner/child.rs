@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use super::process;
 use super::servers::Server;
+use crate::found::Answer;
+use crate::process;
 use crate::results::Run;
 use crate::work::Work;
 
@@ -48,6 +49,8 @@ pub(super) fn run(
     let mut child = Command::new(&program.path)
         .args(&program.args)
         .arg(serde_json::to_string(work)?)
+        // Peers that need clients of ours find them here.
+        .env("BENCH_PROGRAM", std::env::current_exe()?)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(fs::File::create(&errors)?)
@@ -100,15 +103,15 @@ pub(super) fn run(
         "it ended with {status}: {}",
         tail(&errors)
     );
-    let answer = serde_json::from_str(&last);
-    let answer = answer.with_context(|| format!("its last line is no answer: {last}"))?;
+    let answer = serde_json::from_str::<Answer>(&last);
+    let mut answer = answer.with_context(|| format!("its last line is no answer: {last}"))?;
+    answer.peak_kib = answer.peak_kib.max(peak_kib.into_inner());
     Ok(Run {
-        answer,
         cpu_seconds: cpu_seconds - cpu_before,
         server_cpu_seconds: server_after
             .zip(server_before)
             .map(|(after, before)| after - before),
-        peak_kib: peak_kib.into_inner(),
+        answer,
         server_peak_kib: root.map(|_| server_peak_kib.into_inner()),
         took_seconds,
     })

@@ -58,7 +58,6 @@ pub(super) fn setting(setting: &BTreeMap<String, u64>) -> String {
     let said = |(name, value): (&String, &u64)| match name.as_str() {
         "in_flight" => format!(", {} in flight", grouped(*value as f64, 0)),
         "batch" => format!(", {} to a batch", grouped(*value as f64, 0)),
-        "scale" => format!(", {} records", grouped(*value as f64 * 1_000.0, 0)),
         name => format!(", {} {}", grouped(*value as f64, 0), name.replace('_', " ")),
     };
     setting.iter().map(said).collect()
@@ -77,7 +76,10 @@ pub(super) fn of_lines(figure: &Figure, lines: &[&Line]) -> String {
     head.extend(figure.columns.iter().map(|column| column.head.to_owned()));
     head.extend(has_limit.then(|| "of the limit".to_owned()));
     head.extend(has_peer.then(|| "ours is".to_owned()));
-    head.push(format!("CPU s per 1,000 {}", figure.unit));
+    head.push(match figure.unit {
+        "seconds" => "CPU s a second".to_owned(),
+        unit => format!("CPU s per 1,000 {unit}"),
+    });
     head.push("peak MiB".to_owned());
     head.extend(has_server.then(|| "database's MiB".to_owned()));
     let mut rows = vec![head];
@@ -103,7 +105,10 @@ pub(super) fn of_lines(figure: &Figure, lines: &[&Line]) -> String {
         let median = |value: Option<Spread>, decimals| {
             value.map_or(String::new(), |it| grouped(it.median, decimals))
         };
-        row.push(median(line.cpu_per_thousand(), 3));
+        row.push(match figure.unit {
+            "seconds" => median(line.cpu_per(1.0), 2),
+            _ => median(line.cpu_per(1_000.0), 3),
+        });
         row.push(median(line.peak_mib(), 0));
         if has_server {
             row.push(median(line.server_peak_mib(), 0));

@@ -86,7 +86,15 @@ mod tests {
     #[test]
     fn ids_are_in_the_order_of_time_and_are_not_to_be_guessed() {
         let chance = SeededChance::new(7);
-        let ms = [0, 1, 31, 32, 1_700_000_000_000, 1_700_000_000_001, 32_503_680_000_000];
+        let ms = [
+            0,
+            1,
+            31,
+            32,
+            1_700_000_000_000,
+            1_700_000_000_001,
+            32_503_680_000_000,
+        ];
         let ids = ms.map(|ms| task_id(&chance, Timestamp::from_ms(ms)));
         assert!(ids.is_sorted(), "{ids:?}");
         assert!(ids.iter().all(|id| id.as_str().len() == 36), "{ids:?}");

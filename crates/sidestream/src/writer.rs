@@ -1,20 +1,20 @@
 //! Group commit: the requests of concurrent callers become one transaction.
 //!
-//! There is no timer. While one batch is being committed the next gathers by itself: alone a caller
-//! waits for one commit, a thousand callers share one. The claim of the process's own worker goes along with
-//! whatever may bring it work (`standing`).
+//! There is no timer. While one batch is being committed the next gathers by itself, and who waited for the
+//! one before is told: alone a caller waits for one commit, a thousand callers share one. The claim of the
+//! process's own worker goes along with whatever may bring it work (`standing`).
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use sidestream_core::{Command, Namespace, Rejection, Seq, TaskId};
+use sidestream_core::{Command, LogEntry, Namespace, Rejection, Seq, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::error::{Error, StoreError, StoreErrorKind};
-use crate::store::{Answer, Request, Store};
-use crate::stream::tail::Tail;
+use crate::error::{Error, StoreErrorKind};
+use crate::store::{Answer, Committed, Request, Store};
+use crate::stream::tail::{Lead, Tail};
 
 mod standing;
 
@@ -195,24 +195,58 @@ pub(crate) struct WriterLoop {
     _closed: DropGuard,
 }
 
+/// A batch that has been committed, and that nobody has been told of yet.
+struct Untold {
+    entries: Vec<LogEntry>,
+    answers: Vec<Result<Answer, Rejection>>,
+    replies: Vec<oneshot::Sender<Reply>>,
+    _room: Vec<Option<OwnedSemaphorePermit>>,
+}
+
 impl WriterLoop {
+    /// While one batch is being committed, who waited for the one before it is told.
     pub(crate) async fn run(mut self) {
+        let tail = Arc::clone(&self.tail);
         while let Some(batch) = self.gather().await {
-            if !batch.is_empty() {
-                self.commit(batch).await;
+            if batch.is_empty() {
+                continue;
+            }
+            let lead = tail.lead().await;
+            let mut untold = self.commit(&lead, batch, None).await;
+            while let Some(before) = untold {
+                let batch = self.gather_waiting();
+                untold = match batch.is_empty() {
+                    true => {
+                        before.tell(&lead).await;
+                        None
+                    }
+                    false => self.commit(&lead, batch, Some(before)).await,
+                };
             }
         }
     }
 
-    /// The next batch: what waits now, but one request at most for each task.
+    /// The next batch, once anything waits; `None` once the writer is closed and nothing waits any more.
     async fn gather(&mut self) -> Option<Vec<Waiting>> {
+        let first = match self.deferred.is_empty() {
+            true => self.first().await?,
+            false => None,
+        };
+        Some(self.gather_with(first))
+    }
+
+    /// What waits now.
+    fn gather_waiting(&mut self) -> Vec<Waiting> {
+        self.gather_with(None)
+    }
+
+    /// What waits now, but one request at most for each task.
+    fn gather_with(&mut self, first: Option<Waiting>) -> Vec<Waiting> {
         let mut batch = Batch::default();
         for waiting in std::mem::take(&mut self.deferred) {
             batch.add(waiting, &mut self.deferred);
         }
-        if batch.members.is_empty()
-            && let Some(first) = self.first().await?
-        {
+        if let Some(first) = first {
             batch.add(first, &mut self.deferred);
         }
         while batch.has_room() && self.deferred.len() < BATCH_MAX {
@@ -230,7 +264,7 @@ impl WriterLoop {
                 room,
             });
         }
-        Some(batch.in_order())
+        batch.in_order()
     }
 
     /// Waits for a request, or until the worker is to claim; `None` once the writer is closed and nothing
@@ -248,57 +282,90 @@ impl WriterLoop {
         first.map(Some)
     }
 
-    async fn commit(&self, batch: Vec<Waiting>) {
-        let (requests, (replies, _room)): (Vec<_>, (Vec<_>, Vec<_>)) = batch
+    /// Commits a batch, and meanwhile tells of the one before it. Returns what is to be told then.
+    async fn commit(
+        &self,
+        lead: &Lead<'_>,
+        batch: Vec<Waiting>,
+        before: Option<Untold>,
+    ) -> Option<Untold> {
+        let (requests, (replies, room)): (Vec<_>, (Vec<_>, Vec<_>)) = batch
             .into_iter()
             .map(|waiting| (waiting.request, (waiting.reply, waiting.room)))
             .unzip();
-        match self.commit_and_publish(requests.clone()).await {
-            Ok((answers, last)) => {
-                for (reply, answer) in replies.into_iter().zip(answers) {
-                    let answer = answer.map(|answer| (answer, last));
-                    // Who no longer waits does not want the answer.
-                    let _ = reply.send(answer.map_err(Error::from));
-                }
+        let tell = async {
+            if let Some(before) = before {
+                before.tell(lead).await;
+            }
+        };
+        // Begun before anything is told, so that the store works meanwhile.
+        let (committed, ()) = tokio::join!(self.store.commit(requests.clone()), tell);
+        match committed {
+            Ok(Committed { answers, entries }) => {
+                self.count(answers.len());
+                Some(Untold {
+                    entries,
+                    answers,
+                    replies,
+                    _room: room,
+                })
             }
             Err(error) if error.kind() == StoreErrorKind::Bug && replies.len() > 1 => {
-                self.commit_each(requests, replies).await;
+                self.commit_each(lead, requests, replies).await;
+                None
             }
             Err(error) => {
                 tracing::warn!(%error, requests = replies.len(), "a batch was not committed");
                 for reply in replies {
                     let _ = reply.send(Err(error.clone().into()));
                 }
+                None
             }
         }
     }
 
     /// A batch that trips over one of its requests must not fail the others.
-    async fn commit_each(&self, requests: Vec<Request>, replies: Vec<oneshot::Sender<Reply>>) {
+    async fn commit_each(
+        &self,
+        lead: &Lead<'_>,
+        requests: Vec<Request>,
+        replies: Vec<oneshot::Sender<Reply>>,
+    ) {
         for (request, reply) in requests.into_iter().zip(replies) {
-            let answer = self.commit_and_publish(vec![request]).await;
-            let answer = answer.map_err(Error::from).and_then(|(mut answers, last)| {
-                let answer = answers.pop().expect("one answer for one request");
-                Ok((answer?, last))
-            });
-            let _ = reply.send(answer);
+            match self.store.commit(vec![request]).await {
+                Ok(Committed { answers, entries }) => {
+                    self.count(answers.len());
+                    let untold = Untold {
+                        entries,
+                        answers,
+                        replies: vec![reply],
+                        _room: Vec::new(),
+                    };
+                    untold.tell(lead).await;
+                }
+                Err(error) => {
+                    let _ = reply.send(Err(error.into()));
+                }
+            }
         }
     }
 
-    /// Commits, then publishes, then returns the answers and the last event: who asked can read what it
-    /// wrote.
-    async fn commit_and_publish(
-        &self,
-        requests: Vec<Request>,
-    ) -> Result<(Vec<Result<Answer, Rejection>>, Option<Seq>), StoreError> {
-        let count = requests.len() as u64;
-        let lead = self.tail.lead().await;
-        let committed = self.store.commit(requests).await?;
+    fn count(&self, requests: usize) {
         self.counts.commits.fetch_add(1, Relaxed);
-        self.counts.requests.fetch_add(count, Relaxed);
-        lead.publish(&committed.entries).await;
-        let last = committed.entries.last().map(|entry| entry.event.seq);
-        Ok((committed.answers, last))
+        self.counts.requests.fetch_add(requests as u64, Relaxed);
+    }
+}
+
+impl Untold {
+    /// Publishes, then answers: who asked can read what it wrote.
+    async fn tell(self, lead: &Lead<'_>) {
+        lead.publish(&self.entries).await;
+        let last = self.entries.last().map(|entry| entry.event.seq);
+        for (reply, answer) in self.replies.into_iter().zip(self.answers) {
+            let answer = answer.map(|answer| (answer, last));
+            // Who no longer waits does not want the answer.
+            let _ = reply.send(answer.map_err(Error::from));
+        }
     }
 }
 

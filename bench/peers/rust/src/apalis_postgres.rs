@@ -8,7 +8,7 @@ use apalis_postgres::{Config, PgPool, PostgresStorage};
 use sqlx::postgres::PgPoolOptions;
 
 use crate::flight::FLIGHT;
-use crate::work::{Found, Work, add_latencies, durability_of_postgres, until};
+use crate::work::{Found, Work, add_latencies, durability_of_postgres, peak_kib, ready, until};
 
 type Values = BTreeMap<&'static str, f64>;
 
@@ -26,6 +26,7 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
         .connect(work.url()?)
         .await?;
     PostgresStorage::setup(&pool).await?;
+    ready();
     let (values, verified) = match work.figure.as_str() {
         "tasks" => tasks(work, &pool).await?,
         "drain" => drain(work, &pool).await?,
@@ -38,6 +39,7 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
         durability: durability_of_postgres(&pool).await?,
         values,
         verified,
+        peak_kib: peak_kib(),
     })
 }
 
@@ -91,7 +93,7 @@ async fn drain(work: &Work, pool: &PgPool) -> anyhow::Result<(Values, String)> {
         storage.push_bulk(numbers.to_vec()).await?;
     }
     let stored = storing.elapsed();
-    // As the database would by itself, a minute later.
+    // As the database does by itself, a minute later.
     sqlx::query("ANALYZE").execute(pool).await?;
     let begun = Instant::now();
     let backend = storage.poll_with_interval(Duration::from_millis(1));

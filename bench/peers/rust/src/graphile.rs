@@ -12,7 +12,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 use crate::flight::FLIGHT;
-use crate::work::{Found, Work, add_latencies, durability_of_postgres, until};
+use crate::work::{Found, Work, add_latencies, durability_of_postgres, peak_kib, ready, until};
 
 type Values = BTreeMap<&'static str, f64>;
 
@@ -42,6 +42,7 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
         .unwrap_or(1);
     let worker = worker(&pool, at_once, has_local_queue).await?;
     let utils = worker.create_utils();
+    ready();
     let (values, verified) = match work.figure.as_str() {
         "tasks" => tasks(work, &pool, worker, &utils).await?,
         "drain" => drain(work, &pool, worker, &utils).await?,
@@ -57,6 +58,7 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
         durability: durability_of_postgres(&pool).await?,
         values,
         verified,
+        peak_kib: peak_kib(),
     })
 }
 

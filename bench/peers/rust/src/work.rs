@@ -25,6 +25,7 @@ pub(crate) struct Found {
     pub(crate) durability: String,
     pub(crate) values: BTreeMap<&'static str, f64>,
     pub(crate) verified: String,
+    pub(crate) peak_kib: u64,
 }
 
 impl Work {
@@ -38,6 +39,19 @@ impl Work {
     pub(crate) fn url(&self) -> anyhow::Result<&str> {
         self.url.as_deref().context("the work names no server")
     }
+}
+
+/// What comes before is start-up, and is not counted among what the work took of a processor.
+pub(crate) fn ready() {
+    println!("ready");
+}
+
+/// The most memory that this process has had.
+pub(crate) fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.unwrap_or(0)
 }
 
 /// Adds the median and the 99th percentile.

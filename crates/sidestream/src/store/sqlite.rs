@@ -46,6 +46,7 @@ mod prepare;
 mod queue;
 mod readers;
 mod requests;
+mod room;
 mod row;
 mod scan;
 mod schema;

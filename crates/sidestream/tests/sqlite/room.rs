@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
+use sidestream::core::{Command, Namespace, TaskId, Timestamp};
 use sidestream::error::StoreErrorKind;
-use sidestream::store::{SqliteOptions, SqliteStore, Store};
+use sidestream::store::{Prune, Request, SqliteOptions, SqliteStore, Store};
 use tempfile::TempDir;
 
-use crate::support::{audit, dispatch, dispatch_some};
+use crate::support::{audit, dispatch, dispatch_some, open, rows};
 
 /// Commits until nothing more fits. Returns how many tasks are there.
 async fn fill(store: &SqliteStore, place: &Path) -> usize {
@@ -46,6 +47,56 @@ async fn a_store_of_limited_size_fills_up_and_loses_nothing() {
     let store = SqliteStore::open(directory.path(), larger).expect("it opens");
     dispatch_some(&store, ["after".to_owned()]).await;
     assert_eq!(audit(&store).await.len(), tasks + 1);
+}
+
+/// A flood that has passed does not take the disk for ever.
+#[tokio::test]
+async fn room_that_is_free_is_given_back_at_the_next_start() {
+    let directory = TempDir::new().expect("a directory");
+    let store = open(directory.path()).expect("it opens");
+    let payload = "x".repeat(1_000_000);
+    let ids: Vec<String> = (0..24).map(|n| format!("flood-{n}")).collect();
+    for id in &ids {
+        let batch = vec![dispatch(id, serde_json::json!([payload]))];
+        store.commit(batch).await.expect("it is committed");
+    }
+    dispatch_some(&store, ["stays".to_owned()]).await;
+    for id in &ids {
+        remove(&store, id).await;
+    }
+    let before = store.head().await.expect("it is read");
+    drop(store);
+    let file = directory.path().join("sidestream.db");
+    let bytes = || std::fs::metadata(&file).expect("it is there").len();
+    assert!(bytes() > 24_000_000, "it takes {} bytes", bytes());
+    let store = open(directory.path()).expect("it opens again");
+    assert!(bytes() < 2_000_000, "it takes {} bytes", bytes());
+    assert_eq!(store.head().await.expect("it is read"), before);
+    dispatch_some(&store, ["after".to_owned()]).await;
+    assert_eq!(rows(&store).await.len(), 2);
+}
+
+/// Cancels a task, removes it, and forgets its events.
+async fn remove(store: &SqliteStore, id: &str) {
+    let (namespace, id) = (Namespace::default(), TaskId::new(id).expect("an id"));
+    let (of, named) = (namespace.clone(), id.clone());
+    let command = Command::Cancel;
+    for request in [
+        Request::Command {
+            namespace: of,
+            id: named,
+            command,
+        },
+        Request::Delete { namespace, id },
+        Request::Prune(Prune {
+            before: Timestamp::from_ms(0),
+            events_max: 1,
+            limit: 100,
+        }),
+    ] {
+        let committed = store.commit(vec![request]).await.expect("it is committed");
+        assert!(committed.answers[0].is_ok(), "{:?}", committed.answers);
+    }
 }
 
 /// Needs the right to mount: elsewhere the test above must do.

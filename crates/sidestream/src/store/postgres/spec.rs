@@ -103,9 +103,16 @@ pub(super) fn hash(namespace: &Namespace, text: &str) -> Vec<u8> {
     digest.finalize().to_vec()
 }
 
-/// By what a task is found.
+/// How much of an id its task's name begins with: of those that we make, the time.
+const ID_BYTES_IN_NAME: usize = 10;
+
+/// By what a task is found. Those whose ids stand together stand together here.
 pub(super) fn name(namespace: &Namespace, id: &TaskId) -> Vec<u8> {
-    hash(namespace, id.as_str())
+    let id = id.as_str();
+    let mut name = Vec::with_capacity(ID_BYTES_IN_NAME + 32);
+    name.extend(id.bytes().take(ID_BYTES_IN_NAME));
+    name.extend(hash(namespace, id));
+    name
 }
 
 /// By what a repetition of a dispatch is recognised.

@@ -8,6 +8,7 @@ use sidestream_core::Timestamp;
 
 use super::backup::missing;
 use super::failure::Result;
+use super::room::Room;
 use super::{SqliteStore, open, schema};
 use crate::clock::{Clock, SystemClock};
 use crate::error::StoreError;
@@ -18,9 +19,7 @@ use crate::store::waiting::{self, WAITED_MS_MIN, Waiting};
 const WAL_BYTES_MAX: u64 = 512 * 1_048_576;
 /// Less room than this left is too little, in bytes.
 const ROOM_BYTES_MIN: u64 = 1 << 30;
-/// A database is bloated if more than this share of it is free…
-const FREE_SHARE_MAX: f64 = 0.5;
-/// …and it is larger than this, in bytes.
+/// A database is bloated if most of it is free and it is larger than this, in bytes.
 const BLOAT_BYTES_MIN: u64 = 256 * 1_048_576;
 /// Clocks that differ by more than this are wrong, in milliseconds.
 const CLOCK_MS_MAX: i64 = 5_000;
@@ -75,23 +74,22 @@ fn integrity(connection: &Connection) -> Result<Finding> {
 }
 
 fn size(connection: &Connection, file: &Path) -> Result<Finding> {
-    let number = |pragma: &str| -> rusqlite::Result<u64> {
-        let sql = format!("PRAGMA {pragma}");
-        connection.query_row(&sql, [], |row| row.get(0).map(i64::cast_unsigned))
-    };
-    let (pages, free) = (number("page_count")?, number("freelist_count")?);
-    let page_bytes = number("page_size")?;
-    let (bytes, free_bytes) = (pages * page_bytes, free * page_bytes);
+    let room = Room::of(connection)?;
     let seen = format!(
         "{} takes {}, of which {} are free",
         file.display(),
-        bytes_in_words(bytes),
-        bytes_in_words(free_bytes)
+        bytes_in_words(room.bytes),
+        bytes_in_words(room.free_bytes)
     );
-    let is_bloated = bytes > BLOAT_BYTES_MIN && free_bytes as f64 > bytes as f64 * FREE_SHARE_MAX;
-    Ok(match is_bloated {
-        false => Finding::good("size", seen),
-        true => Finding::doubtful(
+    let is_bloated = room.bytes > BLOAT_BYTES_MIN && room.is_mostly_free();
+    Ok(match (is_bloated, room.is_given_back()) {
+        (false, _) => Finding::good("size", seen),
+        (true, true) => Finding::doubtful(
+            "size",
+            seen,
+            "the room will be used again; to give it back, start the server anew",
+        ),
+        (true, false) => Finding::doubtful(
             "size",
             seen,
             "the room will be used again; to give it back, stop the server, `sidestream backup` the data \

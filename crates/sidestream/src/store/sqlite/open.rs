@@ -12,7 +12,7 @@ use sidestream_core::{Epoch, Seq, Timestamp};
 use super::failure::{Failure, at_path};
 use super::lock::{DirectoryLock, Mark};
 use super::schema::{self, APPLICATION_ID};
-use super::{SqliteOptions, Synchronous};
+use super::{SqliteOptions, Synchronous, room};
 use crate::chance::{self, SystemChance};
 use crate::error::{StoreError, StoreErrorKind};
 
@@ -103,6 +103,7 @@ fn begin(
     if is_migrated {
         checkpoint(&connection, "TRUNCATE")?;
     }
+    room::give_back(&connection, file);
     name_log(&connection, options.clock.now())?;
     name_log_anew_if_it_went_back(&connection, known)?;
     let sql = "SELECT epoch, seq, floor, last_key, last_at_ms FROM head";
@@ -354,10 +355,24 @@ fn set(connection: &Connection, name: &str, value: i64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Moves what is in the log ahead into the database. Was it kept from moving all?
-pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<bool, Failure> {
+/// What a checkpoint came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Checkpointed {
+    /// Was it kept from what it was to do, as by a reader?
+    pub(super) was_kept: bool,
+    /// How many pages of the log ahead are in the database, counted from its beginning.
+    pub(super) pages_moved: i32,
+}
+
+/// Moves what is in the log ahead into the database.
+pub(super) fn checkpoint(connection: &Connection, mode: &str) -> Result<Checkpointed, Failure> {
     let sql = format!("PRAGMA wal_checkpoint({mode})");
-    Ok(connection.query_row(&sql, [], |row| row.get(0))?)
+    Ok(connection.query_row(&sql, [], |row| {
+        Ok(Checkpointed {
+            was_kept: row.get(0)?,
+            pages_moved: row.get(2)?,
+        })
+    })?)
 }
 
 /// A new file is there after a power cut only when its directory is on the disk, too.

@@ -52,11 +52,11 @@ impl Transaction<'_> {
 
     fn dispatch(&mut self, spec: Arc<Spec>, admission: &Admission) -> Decided<Answer> {
         let (namespace, id) = (&spec.identity.namespace, &spec.identity.id);
-        if let Some(repetition) = spec.repetition_key() {
-            if let Some(met) = self.find_by_repetition(namespace, &repetition)? {
-                let (task, is_new) = (met.task.clone(), false);
-                return Ok(Ok(Answer::Dispatched { task, is_new }));
-            }
+        if let Some(repetition) = spec.repetition_key()
+            && let Some(met) = self.find_by_repetition(namespace, &repetition)?
+        {
+            let (task, is_new) = (met.task.clone(), false);
+            return Ok(Ok(Answer::Dispatched { task, is_new }));
         }
         let stored = self.find(namespace, id)?;
         let is_new = stored.is_none();

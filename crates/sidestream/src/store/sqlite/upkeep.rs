@@ -38,9 +38,9 @@ impl Transaction<'_> {
     /// Those that workers hold who are known to be gone.
     fn held_by(&self, gone: &Gone, limit: usize) -> Result<Vec<i64>> {
         let sql = "SELECT key, worker_id FROM tasks INDEXED BY tasks_held
-            WHERE lease_until_ms IS NOT NULL";
+            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) >= ?";
         let mut statement = prepare(self.connection, sql)?;
-        let mut rows = statement.query([])?;
+        let mut rows = statement.query([i64::MIN])?;
         let mut keys: Vec<i64> = Vec::new();
         while let Some(row) = rows.next()? {
             let worker = super::spec::required(row, 1)?;
@@ -84,9 +84,10 @@ impl Transaction<'_> {
     /// When the first lease ends, or the time that the first is granted beyond its own.
     fn next_to_rescue(&self, overtime_ms: i64) -> Result<Option<Timestamp>> {
         let sql = "SELECT lease_until_ms, deadline_ms FROM tasks INDEXED BY tasks_held
-            WHERE lease_until_ms IS NOT NULL ORDER BY min(lease_until_ms, deadline_ms)";
+            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) >= ?
+            ORDER BY min(lease_until_ms, deadline_ms)";
         let mut statement = prepare(self.connection, sql)?;
-        let mut rows = statement.query([])?;
+        let mut rows = statement.query([i64::MIN])?;
         let mut next: Option<i64> = None;
         while let Some(row) = rows.next()? {
             let (lease, deadline): (i64, i64) = (row.get(0)?, row.get(1)?);

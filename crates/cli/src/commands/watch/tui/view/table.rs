@@ -166,7 +166,11 @@ fn draw_row<'a>(
             Column::Id => {
                 // Enough to tell it apart; that it is cut goes without saying.
                 let is_whole = row.id.as_str().chars().count() <= columns;
-                let id = if is_whole { row.id.as_str() } else { row.id.short() };
+                let id = if is_whole {
+                    row.id.as_str()
+                } else {
+                    row.id.short()
+                };
                 (Style::Dim, fitted(&safe(id), columns))
             }
             Column::Tool => (Style::Plain, fitted(&name(Some(&row.tool)), columns)),

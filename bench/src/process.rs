@@ -8,7 +8,7 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// Seconds of processors that a process has used, with those of its children that have ended and were waited for.
 ///
 /// It is still known once the process has ended, until somebody waits for it.
-pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in parentheses, and may have any characters in it.
     let after_name = stat.rsplit_once(')')?.1;
@@ -18,12 +18,12 @@ pub(super) fn cpu_seconds(pid: u32) -> Option<f64> {
 }
 
 /// The most memory that a process has had, in KiB: `VmHWM`.
-pub(super) fn peak_kib(pid: u32) -> Option<u64> {
+pub(crate) fn peak_kib(pid: u32) -> Option<u64> {
     field_kib(pid, "VmHWM:")
 }
 
 /// What these processes have now, in KiB: what each has to itself, and once what they share.
-pub(super) fn together_kib(pids: &[u32]) -> u64 {
+pub(crate) fn together_kib(pids: &[u32]) -> u64 {
     let own = |pid: &u32| field_kib(*pid, "RssAnon:").unwrap_or(0);
     let shared = |pid: &u32| {
         let of = |field| field_kib(*pid, field).unwrap_or(0);
@@ -33,7 +33,7 @@ pub(super) fn together_kib(pids: &[u32]) -> u64 {
 }
 
 /// A process, its children, and theirs.
-pub(super) fn family(pid: u32) -> Vec<u32> {
+pub(crate) fn family(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let mut at = 0;
     while at < found.len() {
