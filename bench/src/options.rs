@@ -78,18 +78,6 @@ pub(crate) enum Command {
         /// Figure, contender, store, folder, server and settings.
         work: String,
     },
-    /// Watches a server, by as many clients as are asked for, given as JSON: a process beside a contender's.
-    #[command(hide = true)]
-    SseClients {
-        /// Address, path, and how many.
-        watching: String,
-    },
-    /// Serves the database in a folder, says where, and ends when its stdin does.
-    #[command(hide = true)]
-    Serve {
-        /// The folder.
-        dir: PathBuf,
-    },
 }
 
 impl Options {
