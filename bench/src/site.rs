@@ -34,6 +34,7 @@ pub(crate) struct Site {
     pub(crate) address: SocketAddr,
     begin: watch::Sender<Option<Instant>>,
     serving: JoinSet<()>,
+    connections: Option<tokio::runtime::Runtime>,
     stopping: CancellationToken,
 }
 
@@ -60,13 +61,16 @@ impl Site {
         config.limits.connections += 100;
         let server = Server::bind(config, Some(manager.clone()), store).await?;
         let (address, stopping) = (server.local_addr(), CancellationToken::new());
+        // On threads of their own, as `sidestream serve` has them.
+        let connections = tokio::runtime::Runtime::new()?;
         let mut serving = JoinSet::new();
-        serving.spawn(server.run(stopping.clone()));
+        serving.spawn_on(server.run(stopping.clone()), connections.handle());
         Ok(Self {
             manager,
             address,
             begin,
             serving,
+            connections: Some(connections),
             stopping,
         })
     }
@@ -105,6 +109,15 @@ impl Site {
         self.stopping.cancel();
         while self.serving.join_next().await.is_some() {}
         self.manager.shutdown().await;
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // It must not be waited for where it is dropped.
+        if let Some(connections) = self.connections.take() {
+            connections.shutdown_background();
+        }
     }
 }
 

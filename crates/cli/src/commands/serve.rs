@@ -53,10 +53,24 @@ pub(crate) async fn serve(
     let shutdown = CancellationToken::new();
     let mut signals = JoinSet::new();
     signals.spawn(stop_when_told(shutdown.clone(), console));
-    server.run(shutdown).await;
+    // What the manager does for an event takes several turns, and among thousands of connections each would wait
+    // until all of them have had theirs: so they are on threads of their own.
+    let connections = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("sidestream-http")
+        .build()
+        .map_err(|error| Failure::unreachable(format!("no threads: {error}")))?;
+    let mut serving = JoinSet::new();
+    serving.spawn_on(server.run(shutdown), connections.handle());
+    let served = serving.join_next().await;
     drop(announcement);
     if let Some(manager) = manager {
         manager.shutdown().await;
+    }
+    // Only now: what requests began, such as connections to the database, was on these threads.
+    connections.shutdown_background();
+    if let Some(Err(panicked)) = served {
+        std::panic::resume_unwind(panicked.into_panic());
     }
     tracing::info!("stopped");
     Ok(Exit::Done)

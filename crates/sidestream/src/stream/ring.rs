@@ -530,6 +530,9 @@ mod tests {
         b.wait(Seq(0)).await;
         let second = std::time::Duration::from_secs(1);
         assert!(tokio::time::timeout(second, a.wait(Seq(0))).await.is_err());
+        ring.publish(vec![chunk(2, "b")]);
+        let rung = tokio::time::timeout(second, b.wait(Seq(1))).await;
+        assert!(rung.is_ok(), "it rings for each batch");
     }
 
     /// S5: nothing stays behind of a watcher that is gone.
