@@ -60,6 +60,14 @@ export class Flight {
     this.#waiting.delete(number);
   }
 
+  // Waits until so many have completed. The database is not asked before: asking costs it what it could work with.
+  async reached(tasks) {
+    for (const ends = performance.now() + 200_000; this.count < tasks; await pause(1)) {
+      ensure(performance.now() < ends, `${this.count} of ${tasks} tasks were completed after 200 s`);
+    }
+    ensure(this.count === tasks, `${this.count} tasks were completed, not ${tasks}`);
+  }
+
   get count() {
     return this.#seen.size;
   }

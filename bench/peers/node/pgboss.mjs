@@ -53,9 +53,9 @@ const figures = {
     await boss.work(QUEUE, options(batch), async (jobs) => {
       for (const job of jobs) flight.completed(job.data.number);
     });
+    await flight.reached(tasks);
     await until(COMPLETED, tasks);
     const seconds = (performance.now() - begun) / 1_000;
-    ensure(flight.count === tasks, `${flight.count} of ${tasks} jobs were handled`);
     const values = { tasks_per_second: tasks / seconds, stored_per_second: tasks / stored };
     return { values, verified: `${tasks} jobs were stored, and are completed, each handled once` };
   },

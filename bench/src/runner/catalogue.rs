@@ -266,6 +266,8 @@ const DRAIN: Figure = Figure {
             Postgres,
             [20_000; 4],
         ),
+        entry("bullmq", Program::Node("bullmq.mjs"), Redis, [20_000; 4]),
+        entry("bullmq", Program::Node("bullmq.mjs"), Postgres, [5_000; 4]),
     ],
 };
 

@@ -144,7 +144,7 @@ fn draw(area: &Area, head: &Column, title: &str, dots: &[Dot]) -> anyhow::Result
     label(
         area,
         head.head,
-        (SCALE.end + 20, bottom + 14),
+        (SCALE.end + 20, ABOVE - 2),
         13.0,
         MUTED,
         HPos::Left,

@@ -54,9 +54,21 @@ impl Flight {
         }
     }
 
-    /// How many have completed; each was waited for, in a drain nobody was.
-    pub(crate) fn count(&self) -> usize {
-        self.completed.load(Ordering::Relaxed)
+    /// Waits until exactly so many have completed. The database is not asked before: asking costs it what it could
+    /// work with.
+    pub(crate) async fn reached(&self, tasks: usize) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while self.completed.load(Ordering::Relaxed) < tasks
+            && begun.elapsed() < Duration::from_secs(200)
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let completed = self.completed.load(Ordering::Relaxed);
+        anyhow::ensure!(
+            completed == tasks,
+            "{completed} of {tasks} tasks were completed"
+        );
+        Ok(())
     }
 
     /// Keeps so many going until all have completed: the next is dispatched as soon as one has. `dispatchers` is one
