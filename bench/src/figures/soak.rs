@@ -85,7 +85,7 @@ pub(crate) async fn run(
         head.floor.0
     );
     let verified = format!(
-        "{completed} tasks completed, each seen once; of {} events {} were pruned",
+        "{completed} completions were seen; of {} events {} were pruned",
         head.seq.0, head.floor.0
     );
     Ok(found(&lines, best, verified))
