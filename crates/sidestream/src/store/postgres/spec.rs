@@ -103,16 +103,9 @@ pub(super) fn hash(namespace: &Namespace, text: &str) -> Vec<u8> {
     digest.finalize().to_vec()
 }
 
-/// How much of an id its task's name begins with: of those that we make, the time.
-const ID_BYTES_IN_NAME: usize = 10;
-
-/// By what a task is found. Those whose ids stand together stand together here.
+/// By what a task is found.
 pub(super) fn name(namespace: &Namespace, id: &TaskId) -> Vec<u8> {
-    let id = id.as_str();
-    let mut name = Vec::with_capacity(ID_BYTES_IN_NAME + 32);
-    name.extend(id.bytes().take(ID_BYTES_IN_NAME));
-    name.extend(hash(namespace, id));
-    name
+    hash(namespace, id.as_str())
 }
 
 /// By what a repetition of a dispatch is recognised.

@@ -21,9 +21,8 @@ const EMPTY_COUNTERS_MAX: i64 = 1_000;
 static OVERDUE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {SELECTED} FROM (
-            SELECT key FROM @tasks
-            WHERE lease_until_ms IS NOT NULL AND least(lease_until_ms, deadline_ms) <= $1
-                AND (lease_until_ms <= $1 OR deadline_ms <= $2) ORDER BY key
+            SELECT key FROM @tasks WHERE lease_until_ms <= $1
+            UNION SELECT key FROM @tasks WHERE deadline_ms <= $2 ORDER BY key
         ) AS late CROSS JOIN LATERAL (
             SELECT k.* FROM @tasks k WHERE k.key = late.key
                 AND (k.lease_until_ms <= $1 OR k.deadline_ms <= $2) FOR UPDATE SKIP LOCKED
@@ -43,15 +42,10 @@ static HELD: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// When the first lease ends, or the time that the first is granted beyond its own. It is one of those whose
-/// first time comes no later than the end of the one whose first time comes first.
-const NEXT_LEASE: &str = "WITH held AS NOT MATERIALIZED (
-        SELECT least(lease_until_ms, deadline_ms) AS looked_at, least(lease_until_ms,
-            CASE WHEN deadline_ms > 9223372036854775807 - $1 THEN 9223372036854775807
-                ELSE deadline_ms + $1 END) AS ends
-        FROM @tasks WHERE lease_until_ms IS NOT NULL
-    ), first AS (SELECT ends FROM held ORDER BY looked_at LIMIT 1)
-    SELECT min(held.ends) FROM held WHERE held.looked_at <= (SELECT ends FROM first)";
+const NEXT_LEASE: &str = "SELECT least(
+    (SELECT min(lease_until_ms) FROM @tasks WHERE lease_until_ms IS NOT NULL),
+    (SELECT CASE WHEN min(deadline_ms) > 9223372036854775807 - $1 THEN 9223372036854775807
+        ELSE min(deadline_ms) + $1 END FROM @tasks WHERE deadline_ms IS NOT NULL))";
 
 const OLD: &str = "SELECT old.key, old.namespace, old.tool_name, old.agent_id, old.status, old.seq
     FROM unnest($1::text[], $2::boolean[], $3::bigint[])

@@ -27,9 +27,8 @@ impl Transaction<'_> {
 
     /// Those whose lease has ended, and those that are over their time by more than is granted.
     fn overdue(&self, overtime_ms: i64, limit: u32) -> Result<Vec<i64>> {
-        let sql = "SELECT key FROM tasks INDEXED BY tasks_held
-            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) <= ?1
-                AND (lease_until_ms <= ?1 OR deadline_ms <= ?2)
+        let sql = "SELECT key FROM tasks INDEXED BY tasks_by_lease WHERE lease_until_ms <= ?1
+            UNION SELECT key FROM tasks INDEXED BY tasks_by_deadline WHERE deadline_ms <= ?2
             ORDER BY key LIMIT ?3";
         let now = self.now.ms();
         self.keys(sql, params![now, now.saturating_sub(overtime_ms), limit])
@@ -37,10 +36,10 @@ impl Transaction<'_> {
 
     /// Those that workers hold who are known to be gone.
     fn held_by(&self, gone: &Gone, limit: usize) -> Result<Vec<i64>> {
-        let sql = "SELECT key, worker_id FROM tasks INDEXED BY tasks_held
-            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) >= ?";
+        let sql = "SELECT key, worker_id FROM tasks INDEXED BY tasks_by_lease
+            WHERE lease_until_ms IS NOT NULL";
         let mut statement = prepare(self.connection, sql)?;
-        let mut rows = statement.query([i64::MIN])?;
+        let mut rows = statement.query([])?;
         let mut keys: Vec<i64> = Vec::new();
         while let Some(row) = rows.next()? {
             let worker = super::spec::required(row, 1)?;
@@ -81,23 +80,21 @@ impl Transaction<'_> {
         Ok(ended)
     }
 
-    /// When the first lease ends, or the time that the first is granted beyond its own.
     fn next_to_rescue(&self, overtime_ms: i64) -> Result<Option<Timestamp>> {
-        let sql = "SELECT lease_until_ms, deadline_ms FROM tasks INDEXED BY tasks_held
-            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) >= ?
-            ORDER BY min(lease_until_ms, deadline_ms)";
-        let mut statement = prepare(self.connection, sql)?;
-        let mut rows = statement.query([i64::MIN])?;
-        let mut next: Option<i64> = None;
-        while let Some(row) = rows.next()? {
-            let (lease, deadline): (i64, i64) = (row.get(0)?, row.get(1)?);
-            // Those behind it come no sooner.
-            if next.is_some_and(|next| next <= lease.min(deadline)) {
-                break;
-            }
-            let ends = lease.min(deadline.saturating_add(overtime_ms));
-            next = Some(next.map_or(ends, |next| next.min(ends)));
-        }
+        let first = |sql: &str| -> Result<Option<i64>> {
+            let mut statement = prepare(self.connection, sql)?;
+            Ok(statement.query_row([], |row| row.get(0))?)
+        };
+        let lease = first(
+            "SELECT min(lease_until_ms) FROM tasks INDEXED BY tasks_by_lease
+                WHERE lease_until_ms IS NOT NULL",
+        )?;
+        let deadline = first(
+            "SELECT min(deadline_ms) FROM tasks INDEXED BY tasks_by_deadline
+                WHERE deadline_ms IS NOT NULL",
+        )?;
+        let overtime = deadline.map(|deadline| deadline.saturating_add(overtime_ms));
+        let next = lease.into_iter().chain(overtime).min();
         Ok(next.map(Timestamp::from_ms))
     }
 

@@ -30,7 +30,7 @@ CREATE SEQUENCE keys AS BIGINT;
 CREATE TABLE specs (
     key                 BIGINT PRIMARY KEY, -- the store's own number of the task
     last_seq            BIGINT,             -- once the task is deleted: its last event; null before
-    name                BYTEA NOT NULL,     -- ten bytes of its id, and SHA-256 of its namespace and id: by which it is found
+    name                BYTEA NOT NULL,     -- SHA-256 of its namespace and its id, by which it is found
     repetition          BYTEA,              -- SHA-256 of its namespace and of what a repetition is known by
     namespace           TEXT COLLATE "C" NOT NULL, -- the tenant's room
     id                  TEXT COLLATE "C" NOT NULL, -- the task's id, unique among the namespace's tasks
@@ -129,8 +129,9 @@ CREATE INDEX tasks_delayed ON tasks (tool_name, due_at_ms) WHERE queue = 'delaye
 CREATE INDEX tasks_delayed_in_namespace ON tasks (tool_name, namespace, due_at_ms)
     WHERE queue = 'delayed';
 
--- Running attempts, by when the first of the two times comes at which somebody else may have to end them.
-CREATE INDEX tasks_held ON tasks (least(lease_until_ms, deadline_ms)) WHERE lease_until_ms IS NOT NULL;
+-- Running attempts that nobody may end.
+CREATE INDEX tasks_by_lease ON tasks (lease_until_ms) WHERE lease_until_ms IS NOT NULL;
+CREATE INDEX tasks_by_deadline ON tasks (deadline_ms) WHERE deadline_ms IS NOT NULL;
 
 -- Lists by status, and lists in the order of another time: those without it come first.
 CREATE INDEX tasks_by_status ON tasks (namespace, status, created_at_ms, key);

@@ -103,8 +103,10 @@ CREATE INDEX tasks_delayed ON tasks (tool_name, due_at_ms) WHERE queue = 'delaye
 CREATE INDEX tasks_delayed_in_namespace ON tasks (tool_name, namespace, due_at_ms)
     WHERE queue = 'delayed';
 
--- Running attempts, by when the first of the two times comes at which somebody else may have to end them.
-CREATE INDEX tasks_held ON tasks (min(lease_until_ms, deadline_ms)) WHERE lease_until_ms IS NOT NULL;
+-- Running attempts that nobody may end.
+CREATE INDEX tasks_by_lease ON tasks (lease_until_ms, key, worker_id)
+    WHERE lease_until_ms IS NOT NULL;
+CREATE INDEX tasks_by_deadline ON tasks (deadline_ms) WHERE deadline_ms IS NOT NULL;
 
 -- Lists, each in the order of creation. An index that has the status changes with every transition, so
 -- there is one, in two parts: what has not ended has what a snapshot needs, and both have the agent and
