@@ -174,3 +174,39 @@ async fn a_dropped_store_can_be_opened_again_at_once() {
         let _ = abandoned.await;
     }
 }
+
+/// What the writer has in memory of a batch is bounded: what it forgets it finds again, as the batch left it.
+#[tokio::test]
+async fn a_batch_that_is_larger_than_memory_finds_its_own_tasks() {
+    let directory = directory();
+    let store = open(directory.path()).expect("it opens");
+    dispatch_some(&store, (0..50).map(|n| format!("t{n}"))).await;
+    let tasks = claim(&store, 50).await.expect("they are claimed");
+    let command = |id: &TaskId, command| Request::Command {
+        namespace: Namespace::default(),
+        id: id.clone(),
+        command,
+    };
+    let suspend = |task: &sidestream::core::Task| {
+        let suspend = Command::Suspend {
+            attempt: task.attempt,
+            report: ReportNumber::NONE,
+            payload: serde_json::json!(1).into(),
+        };
+        command(task.id(), suspend)
+    };
+    let suspended = tasks.iter().map(suspend).collect();
+    store.commit(suspended).await.expect("they are suspended");
+    let first = TaskId::new("first").expect("a plain id");
+    let data: Json = serde_json::json!("x".repeat(1_000_000)).into();
+    let resume = |task: &sidestream::core::Task| {
+        let data = data.clone();
+        command(task.id(), Command::Resume { data })
+    };
+    let mut batch = vec![dispatch("first", serde_json::json!({}))];
+    batch.extend(tasks.iter().map(resume));
+    batch.push(command(&first, Command::Cancel));
+    let committed = store.commit(batch).await.expect("it is committed");
+    let refused = committed.answers.iter().filter(|answer| answer.is_err());
+    assert_eq!(refused.count(), 0, "{:?}", committed.answers.last());
+}

@@ -441,3 +441,33 @@ pub(super) async fn a_full_lane_does_not_hold_up_the_others(world: &mut World) {
     assert_eq!(ids(&claimed), ["y"]);
     assert!(world.claim(some(4)).await.is_empty());
 }
+
+/// Nor does it hold up what the claim's own batch dispatches; and what was taken before the full lane was met
+/// is not taken again.
+pub(super) async fn a_batch_claims_past_a_full_lane(world: &mut World) {
+    let new = |agent: &str, priority: i16| NewTask::new("a").agent(agent).priority(priority);
+    let mut specs = vec![spec("first", new("x", 9))];
+    specs.extend((0..1_500).map(|n| spec(&format!("crowd-{n}"), new("crowd", 8))));
+    specs.push(spec("behind", new("x", 1)));
+    world.dispatch_all(specs).await;
+    let limits = Arc::new(Limits {
+        per_agent: Some(2),
+        ..Limits::default()
+    });
+    let some = Claim {
+        limit: 7,
+        limits,
+        ..claim(&["a"])
+    };
+    let own = dispatch(&spec("own", new("y", 0)));
+    let batch = vec![own, Request::Claim(some)];
+    let claimed = match world.commit(batch).await.pop() {
+        Some(Ok(Answer::Claimed(claimed))) => claimed.tasks,
+        other => panic!("{other:?}"),
+    };
+    let expected = ["first", "crowd-0", "crowd-1", "behind", "own"];
+    assert_eq!(ids(&claimed), expected);
+    for task in &claimed {
+        assert_eq!(world.row(task).await.as_ref(), Some(task));
+    }
+}

@@ -63,6 +63,26 @@ pub(super) async fn a_deleted_task_leaves_nothing_but_its_events(world: &mut Wor
     assert_eq!(all[3].task, *anew.identity());
 }
 
+/// Requests of one batch follow each other, also when they are about one task.
+pub(super) async fn a_batch_deletes_what_it_ends(world: &mut World) {
+    let task = world.running("t", NewTask::new("a")).await;
+    let (namespace, id) = (task.identity().namespace.clone(), task.id().clone());
+    let batch = vec![
+        asked(&task, complete(Attempt(1), "1")),
+        Request::Delete { namespace, id },
+        dispatch(&spec("t", NewTask::new("b"))),
+    ];
+    let answers = world.commit(batch).await;
+    assert!(matches!(&answers[1], Ok(Answer::Removed(1))), "{answers:?}");
+    let anew = match &answers[2] {
+        Ok(Answer::Dispatched { task, is_new: true }) => task,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(world.row(anew).await.as_ref(), Some(anew));
+    assert_eq!(names(world).await, ["t"]);
+    assert_eq!(world.log_after(Seq(0), None).await.len(), 4);
+}
+
 fn cleanup(world: &World, completed_ms: i64, failed_ms: i64, untold_ms: i64) -> Request {
     Request::Cleanup(Cleanup {
         completed_before: world.now().plus_ms(-completed_ms),

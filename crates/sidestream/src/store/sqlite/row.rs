@@ -202,17 +202,10 @@ impl Stored {
 }
 
 /// Saves new tasks.
-pub(super) fn insert<'t>(
-    connection: &Connection,
-    new: impl Iterator<Item = &'t Stored>,
-) -> Result<()> {
-    let mut statement = None;
+pub(super) fn insert(connection: &Connection, new: &[&Stored]) -> Result<()> {
+    let mut statement = prepare(connection, &INSERT)?;
     for stored in new {
-        let statement = match &mut statement {
-            Some(statement) => statement,
-            none => none.insert(prepare(connection, &INSERT)?),
-        };
-        stored.insert(statement)?;
+        stored.insert(&mut statement)?;
     }
     Ok(())
 }

@@ -83,17 +83,10 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Saves the specs of new tasks.
-pub(super) fn insert<'t>(
-    connection: &Connection,
-    new: impl Iterator<Item = &'t Stored>,
-) -> Result<()> {
-    let mut statement = None;
+pub(super) fn insert(connection: &Connection, new: &[&Stored]) -> Result<()> {
+    let mut statement = prepare(connection, &INSERT)?;
     for Stored { key, task, .. } in new {
-        let statement = match &mut statement {
-            Some(statement) => statement,
-            none => none.insert(prepare(connection, &INSERT)?),
-        };
-        insert_one(statement, *key, &task.spec)?;
+        insert_one(&mut statement, *key, &task.spec)?;
     }
     Ok(())
 }

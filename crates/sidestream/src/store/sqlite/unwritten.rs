@@ -83,8 +83,11 @@ impl Transaction<'_> {
         let Unwritten { tasks, .. } = std::mem::take(&mut self.unwritten);
         let is_new = |changed: &&Changed| changed.saved.is_none();
         let new = tasks.values().filter(is_new).map(|changed| &*changed.now);
-        spec::insert(self.connection, new.clone())?;
-        row::insert(self.connection, new)?;
+        let new: Vec<&Stored> = new.collect();
+        if !new.is_empty() {
+            spec::insert(self.connection, &new)?;
+            row::insert(self.connection, &new)?;
+        }
         for changed in tasks.values() {
             if let Some(saved) = &changed.saved {
                 let updates = &mut self.memory.updates;
