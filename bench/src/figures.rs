@@ -3,6 +3,7 @@
 mod across;
 mod drain;
 pub(crate) mod fanout;
+mod growth;
 mod latency;
 mod list;
 mod outputs;
@@ -65,6 +66,7 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
         "snapshot" => snapshot::run(dir, work.store, url, work.number("tasks")?).await,
         "resume" => resume::run(dir, work.store, url, work.number("events")?).await,
         "list" => list::run(&work.big()?, work.number("tasks")?).await,
+        "growth" => growth::run(&work.big()?, dir, work.number("stored")?).await,
         "start" => start::run(&work.big()?, work.number("tasks")?).await,
         "across" => across::run(work.url()?, work.number("samples")?).await,
         other => anyhow::bail!("there is no figure `{other}` of ours"),

@@ -38,7 +38,9 @@ pub(crate) fn folder(parent: &Path, load: Load) -> PathBuf {
 pub(crate) async fn once(parent: &Path, load: Load) -> anyhow::Result<PathBuf> {
     let dir = folder(parent, load);
     let complete = dir.join("complete");
-    if complete.exists() {
+    // One that an older version made may be none of this version's.
+    let is_ours = || SqliteStore::open(dir.join("store"), SqliteOptions::default()).is_ok();
+    if complete.exists() && is_ours() {
         return Ok(dir);
     }
     if dir.exists() {

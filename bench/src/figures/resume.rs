@@ -47,7 +47,7 @@ pub(crate) async fn run(
     let mut per_second = Vec::new();
     for _ in 0..TIMES {
         let begun = Instant::now();
-        read(&manager, head.seq).await?;
+        read(&manager, Seq(0), head.seq).await?;
         per_second.push(events as f64 / begun.elapsed().as_secs_f64());
     }
     manager.shutdown().await;
@@ -55,17 +55,18 @@ pub(crate) async fn run(
     Ok(Found::verified(verified).value("events_per_second", percentile(&mut per_second, 0.5)))
 }
 
-async fn read(manager: &TaskManager, last: Seq) -> anyhow::Result<()> {
+/// Reads what came after an event, up to the last.
+pub(super) async fn read(manager: &TaskManager, after: Seq, last: Seq) -> anyhow::Result<()> {
     let options = StreamOptions {
         filter: Filter::default().types(sidestream::ChunkType::ALL),
         start: Start::After(Cursor {
             epoch: None,
-            seq: Seq(0),
+            seq: after,
         }),
         ..StreamOptions::default()
     };
     let mut stream = manager.stream(options).await?;
-    let mut seen = Seq(0);
+    let mut seen = after;
     while seen < last {
         let items = stream.next_batch().await.expect("the stream goes on")?;
         for chunk in items.iter().filter_map(|item| item.chunk.as_ref()) {

@@ -4,10 +4,11 @@
 //! one before is told: alone a caller waits for one commit, a thousand callers share one. The claim of the
 //! process's own worker goes along with whatever may bring it work (`standing`).
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use hashbrown::HashSet;
 use sidestream_core::{Command, LogEntry, Namespace, Rejection, Seq, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};

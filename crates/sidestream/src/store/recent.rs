@@ -1,9 +1,9 @@
 //! What was needed of late, at hand: two generations, of which the older goes when the younger is full.
 
-use std::borrow::Borrow;
-use std::collections::HashMap;
-use std::collections::hash_map::IntoIter;
 use std::hash::Hash;
+
+use hashbrown::hash_map::IntoIter;
+use hashbrown::{Equivalent, HashMap};
 
 /// The most that a generation holds, in bytes.
 const GENERATION_BYTES_MAX: usize = 16 * 1_048_576;
@@ -36,7 +36,10 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
     /// Keeps a thing of roughly so many bytes, in place of the one that had its key. Says whether one had.
     pub(super) fn keep(&mut self, key: K, value: V, bytes: usize) -> bool {
         if self.young_bytes + bytes > GENERATION_BYTES_MAX {
-            let gone = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
+            // As large at once as it will become: growing bit by bit hashes everything again and again.
+            let next = HashMap::with_capacity(self.young.len());
+            let full = std::mem::replace(&mut self.young, next);
+            let gone = std::mem::replace(&mut self.old, full);
             self.going = gone.into_iter();
             self.young_bytes = 0;
             self.turns += 1;
@@ -62,8 +65,7 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
     /// As [`Recent::get`], but leaves everything where it is: a look is no need.
     pub(super) fn peek<Q>(&self, key: &Q) -> Option<V>
     where
-        K: Borrow<Q>,
-        Q: Eq + Hash + ?Sized,
+        Q: Hash + Equivalent<K> + ?Sized,
     {
         let found = self.young.get(key).or_else(|| self.old.get(key));
         found.map(|(value, _)| value.clone())
@@ -71,8 +73,7 @@ impl<K: Eq + Hash, V: Clone> Recent<K, V> {
 
     pub(super) fn get<Q>(&mut self, key: &Q) -> Option<V>
     where
-        K: Borrow<Q>,
-        Q: Eq + Hash + ?Sized,
+        Q: Hash + Equivalent<K> + ?Sized,
     {
         if let Some((value, _)) = self.young.get(key) {
             return Some(value.clone());

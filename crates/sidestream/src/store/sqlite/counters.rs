@@ -5,16 +5,17 @@
 //! end. What it has read or written it remembers: nobody else writes. When a transaction is undone, it
 //! forgets everything.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
+use hashbrown::{Equivalent, HashMap};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use sidestream_core::{Status, Task};
+use sidestream_core::{AgentId, Namespace, Status, Task, ToolName};
 
 use super::failure::Result;
 use super::prepare::prepare;
 use crate::store::counts::{Counts, Scope};
 
-/// The most counters that are remembered between transactions.
+/// The most counters, and the most groups of tasks, that are remembered between transactions.
 const REMEMBERED_MAX: usize = 10_000;
 
 /// Reads one counter: of the tasks whose owner is elsewhere, or of the others.
@@ -50,9 +51,13 @@ pub(super) fn read_both(
 /// The counters as the writer knows them.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    known: HashMap<Counter, Known>,
-    /// Those of them that the transaction has changed.
-    changed: Vec<Counter>,
+    known: Vec<Known>,
+    /// Where each counter is among those that are known.
+    places: HashMap<Counter, usize>,
+    /// Where those are that count a task.
+    groups: HashMap<Group, Arc<[usize]>>,
+    /// Where those are that the transaction has changed.
+    changed: Vec<usize>,
 }
 
 /// A scope, and whether it is about the tasks whose owner is elsewhere.
@@ -60,6 +65,7 @@ type Counter = (Scope, bool);
 
 #[derive(Debug)]
 struct Known {
+    counter: Counter,
     counts: Counts,
     is_changed: bool,
 }
@@ -67,7 +73,8 @@ struct Known {
 impl Counters {
     /// How many of the tasks that take slots stand where.
     pub(super) fn ours(&mut self, connection: &Connection, scope: Scope) -> Result<Counts> {
-        Ok(self.known(connection, &(scope, false))?.counts)
+        let place = self.place(connection, (scope, false))?;
+        Ok(self.known[place].counts)
     }
 
     /// Counts a task's change from one status to another, or its coming, or its going.
@@ -81,57 +88,114 @@ impl Counters {
         if before == after {
             return Ok(());
         }
-        let identity = task.identity();
-        let agent = identity.agent_id.as_ref();
-        for scope in Scope::of(&identity.namespace, &identity.tool_name, agent) {
-            let counter = (scope, task.is_external());
-            let known = self.known(connection, &counter)?;
+        for place in self.of_task(connection, task)?.iter() {
+            let known = &mut self.known[*place];
             for (status, by) in [(before, -1), (after, 1)] {
                 if let Some(status) = status {
                     known.counts.0[status as usize] += by;
                 }
             }
             if !std::mem::replace(&mut known.is_changed, true) {
-                self.changed.push(counter);
+                self.changed.push(*place);
             }
         }
         Ok(())
     }
 
-    fn known(&mut self, connection: &Connection, counter: &Counter) -> Result<&mut Known> {
-        if !self.known.contains_key(counter) {
-            let known = Known {
-                counts: read(connection, &counter.0, counter.1)?,
-                is_changed: false,
-            };
-            self.known.insert(counter.clone(), known);
+    /// Where those are that count a task.
+    fn of_task(&mut self, connection: &Connection, task: &Task) -> Result<Arc<[usize]>> {
+        let identity = task.identity();
+        let group = GroupOf {
+            namespace: &identity.namespace,
+            tool: &identity.tool_name,
+            agent: identity.agent_id.as_ref(),
+            is_external: task.is_external(),
+        };
+        if let Some(places) = self.groups.get(&group) {
+            return Ok(Arc::clone(places));
         }
-        Ok(self
-            .known
-            .get_mut(counter)
-            .expect("it has just been put there"))
+        let scopes = Scope::of(group.namespace, group.tool, group.agent);
+        let places = scopes.map(|scope| self.place(connection, (scope, group.is_external)));
+        let places: Arc<[usize]> = places.collect::<Result<_>>()?;
+        self.groups.insert(group.named(), Arc::clone(&places));
+        Ok(places)
+    }
+
+    /// Where a counter is; read, if it is not known yet.
+    fn place(&mut self, connection: &Connection, counter: Counter) -> Result<usize> {
+        if let Some(place) = self.places.get(&counter) {
+            return Ok(*place);
+        }
+        let place = self.known.len();
+        self.known.push(Known {
+            counts: read(connection, &counter.0, counter.1)?,
+            counter: counter.clone(),
+            is_changed: false,
+        });
+        self.places.insert(counter, place);
+        Ok(place)
     }
 
     /// Writes what has changed: the last step before the commit.
     pub(super) fn write(&mut self, connection: &Connection) -> Result<()> {
-        for counter in std::mem::take(&mut self.changed) {
-            let known = self
-                .known
-                .get_mut(&counter)
-                .expect("what was changed is known");
+        for place in std::mem::take(&mut self.changed) {
+            let known = &mut self.known[place];
             known.is_changed = false;
-            save(connection, &counter, known.counts)?;
+            save(connection, &known.counter, known.counts)?;
         }
-        if self.known.len() > REMEMBERED_MAX {
-            self.known.clear();
+        if self.known.len().max(self.groups.len()) > REMEMBERED_MAX {
+            self.forget();
         }
         Ok(())
     }
 
     /// Forgets everything: the transaction was undone.
     pub(super) fn forget(&mut self) {
-        self.known.clear();
-        self.changed.clear();
+        *self = Self::default();
+    }
+}
+
+/// What tasks that are counted alike have in common.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Group {
+    namespace: Namespace,
+    tool: ToolName,
+    agent: Option<AgentId>,
+    is_external: bool,
+}
+
+/// The same, of a task at hand.
+#[derive(Hash)]
+struct GroupOf<'t> {
+    namespace: &'t Namespace,
+    tool: &'t ToolName,
+    agent: Option<&'t AgentId>,
+    is_external: bool,
+}
+
+impl GroupOf<'_> {
+    fn named(&self) -> Group {
+        Group {
+            namespace: self.namespace.clone(),
+            tool: self.tool.clone(),
+            agent: self.agent.cloned(),
+            is_external: self.is_external,
+        }
+    }
+}
+
+impl Equivalent<Group> for GroupOf<'_> {
+    fn equivalent(&self, group: &Group) -> bool {
+        let Self {
+            namespace,
+            tool,
+            agent,
+            is_external,
+        } = self;
+        *tool == &group.tool
+            && *agent == group.agent.as_ref()
+            && *namespace == &group.namespace
+            && *is_external == group.is_external
     }
 }
 

@@ -19,8 +19,9 @@ use crate::error::{StoreError, StoreErrorKind};
 /// Up to this size a database is checked page by page when it is opened, in bytes: that takes some
 /// milliseconds. Larger ones are checked where they are read.
 const CHECKED_BYTES_MAX: u64 = 4 * 1_048_576;
-/// The page cache of the writing connection, in KiB.
-const WRITER_CACHE_KIB: i64 = 65_536;
+/// The page cache of the writing connection, in KiB: what is written again and again. Not larger, since at the
+/// end of a transaction that has balanced a tree, SQLite looks through all of it.
+const WRITER_CACHE_KIB: i64 = 16_384;
 /// The page cache of a reading connection, in KiB. Small: it is emptied by every commit of the writer.
 const READER_CACHE_KIB: i64 = 8_192;
 /// How much of the file readers see as memory, in bytes, since their cache does not last.

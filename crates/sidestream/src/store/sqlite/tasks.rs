@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use hashbrown::Equivalent;
 use rusqlite::Connection;
 use sidestream_core::{Json, Namespace, TaskId};
 
@@ -20,6 +21,16 @@ use crate::store::stored::{Queue, Stored};
 const TASK_BYTES: usize = 1_000;
 /// What an id takes, in bytes: roughly.
 const ID_BYTES: usize = 200;
+
+/// What a task is found by.
+#[derive(Hash)]
+struct Name<'n>(&'n Namespace, &'n TaskId);
+
+impl Equivalent<(Namespace, TaskId)> for Name<'_> {
+    fn equivalent(&self, (namespace, id): &(Namespace, TaskId)) -> bool {
+        id == self.1 && namespace == self.0
+    }
+}
 
 /// The tasks that the writer knows.
 #[derive(Debug, Default)]
@@ -39,7 +50,7 @@ impl Tasks {
 
     /// A task by its id, if it is known.
     pub(super) fn known(&mut self, namespace: &Namespace, id: &TaskId) -> Option<Arc<Stored>> {
-        let name = (namespace.clone(), id.clone());
+        let name = Name(namespace, id);
         self.keys.get(&name).and_then(|key| self.tasks.get(&key))
     }
 

@@ -59,7 +59,13 @@ pub(super) struct Transaction<'w> {
 }
 
 impl<'w> Transaction<'w> {
-    pub(super) fn new(connection: &'w Connection, memory: &'w mut Memory, now: Timestamp) -> Self {
+    /// For about so many events.
+    pub(super) fn new(
+        connection: &'w Connection,
+        memory: &'w mut Memory,
+        now: Timestamp,
+        events: usize,
+    ) -> Self {
         let (seq, floor, turns) = (memory.seq, memory.floor, memory.tasks.turns());
         Self {
             connection,
@@ -67,8 +73,8 @@ impl<'w> Transaction<'w> {
             now,
             seq,
             floor,
-            entries: Vec::new(),
-            unwritten_events: Vec::new(),
+            entries: Vec::with_capacity(events),
+            unwritten_events: Vec::with_capacity(events),
             unwritten: Unwritten::default(),
             turns,
         }
