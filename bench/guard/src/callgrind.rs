@@ -41,11 +41,16 @@ pub(crate) fn count(names: &[&str]) -> anyhow::Result<Counts> {
         counts.len(),
         names.len()
     );
-    Ok(names
-        .iter()
-        .map(|name| (*name).to_owned())
-        .zip(counts)
-        .collect())
+    let names = names.iter().map(|name| (*name).to_owned());
+    Ok(Counts::new(tools(), names.zip(counts).collect()))
+}
+
+/// What shifts all counts: the compiler, and the C library that is there.
+fn tools() -> String {
+    let said = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let library = said.map(|said| String::from_utf8_lossy(&said.stdout).trim().to_owned());
+    let library = library.unwrap_or_default();
+    format!("{}, {library}", env!("GUARD_COMPILER"))
 }
 
 /// What was counted from the beginning of each operation to its end, in their order.
