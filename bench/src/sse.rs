@@ -23,10 +23,22 @@ pub(crate) struct Watching {
     pub(crate) path: String,
     /// So many outputs does each of them wait for.
     pub(crate) outputs: u64,
-    /// Every event is theirs: the numbers follow each other. Else they only rise.
-    pub(crate) is_dense: bool,
+    pub(crate) ids: Ids,
     /// Latencies count from this output of each client on: what comes before warms up.
     pub(crate) counted_from: u64,
+}
+
+/// The numbers at the end of the events' ids.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Ids {
+    /// Every event is theirs: the numbers follow each other.
+    #[default]
+    Dense,
+    /// Some events are others': they rise.
+    Rising,
+    /// There are none: only how many outputs came can be said.
+    None,
 }
 
 /// What they saw. Whoever misses an output, or sees one twice or out of order, has no report.

@@ -236,8 +236,7 @@ export async function fanout({ mastra, enqueue }) {
     clients,
     path: '/api/background-tasks/stream',
     outputs: outputs * TASKS_EMITTING,
-    is_dense: false,
-    has_ids: false,
+    ids: 'none',
     counted_from: Math.floor((outputs * TASKS_EMITTING) / 5),
   };
   const watchers = spawn(process.env.BENCH_PROGRAM, ['sse-clients', JSON.stringify(watching)], {

@@ -7,7 +7,7 @@ use crate::machine::memory_kib;
 use crate::place::{Kind, Place};
 use crate::site::{Pace, Site};
 use crate::sse::clients::cpu_seconds;
-use crate::sse::{Clients, Watching};
+use crate::sse::{Clients, Ids, Watching};
 use crate::work::Work;
 
 /// So many tasks emit.
@@ -56,7 +56,7 @@ pub(crate) async fn run(
         clients: settings.clients,
         path: "/v1/stream?snapshot=none".into(),
         outputs: outputs * TASKS,
-        is_dense: true,
+        ids: Ids::Dense,
         counted_from: outputs * TASKS / 5,
     })
     .await?;

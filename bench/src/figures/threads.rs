@@ -8,7 +8,7 @@ use crate::machine::memory_kib;
 use crate::place::{Kind, Place};
 use crate::site::{Pace, Site};
 use crate::sse::clients::cpu_seconds;
-use crate::sse::{Clients, Watching};
+use crate::sse::{Clients, Ids, Watching};
 
 /// On each thread runs one task, which emits outputs of 200 bytes at a pace; one client follows it.
 pub(crate) async fn run(
@@ -35,7 +35,7 @@ pub(crate) async fn run(
         clients: settings.clients,
         path: "/v1/stream?snapshot=none&type=output&threadId=thread-{n}".into(),
         outputs,
-        is_dense: false,
+        ids: Ids::Rising,
         counted_from: outputs / 5,
     })
     .await?;

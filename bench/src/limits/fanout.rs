@@ -22,7 +22,7 @@ use crate::figures::fanout::Settings;
 use crate::found::Found;
 use crate::site::output;
 use crate::sse::clients::{cpu_seconds, now_us};
-use crate::sse::{Clients, Watching};
+use crate::sse::{Clients, Ids, Watching};
 
 /// Events that the ring holds: more than any client falls behind.
 const RING: usize = 65_536;
@@ -110,7 +110,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<Found> {
         clients: settings.clients,
         path: "/".into(),
         outputs,
-        is_dense: true,
+        ids: Ids::Dense,
         counted_from: outputs / 5,
     })
     .await?;

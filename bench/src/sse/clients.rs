@@ -141,7 +141,7 @@ fn connect(watching: &Watching, number: usize) -> anyhow::Result<Client> {
     let path = watching.path.replace("{n}", &number.to_string());
     let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", watching.address);
     socket.write_all(request.as_bytes())?;
-    let mut reading = Reading::new(watching.is_dense);
+    let mut reading = Reading::new(watching.ids);
     let mut buffer = [0; 4_096];
     while !reading.is_open {
         let length = socket.read(&mut buffer)?;

@@ -3,6 +3,8 @@
 
 use anyhow::Context as _;
 
+use super::Ids;
+
 /// One connection's place in what it reads.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
@@ -16,8 +18,7 @@ pub(super) struct Reading {
     event: Vec<u8>,
     /// The last event's number.
     seq: u64,
-    /// The numbers follow each other; else they only rise.
-    is_dense: bool,
+    ids: Ids,
     pub(super) outputs: u64,
     /// Where an output's birth stands, before the end of its line.
     birth: usize,
@@ -29,9 +30,9 @@ const OUTPUT: &[u8] = b"data: {\"type\":\"background-task-output\"";
 const BIRTH: &[u8] = b"\"at\":";
 
 impl Reading {
-    pub(super) fn new(is_dense: bool) -> Self {
+    pub(super) fn new(ids: Ids) -> Self {
         Self {
-            is_dense,
+            ids,
             ..Self::default()
         }
     }
@@ -114,7 +115,7 @@ impl Reading {
                 if data.get(at) != Some(&b'\n') {
                     break;
                 }
-                self.follow(seq.context("an event has no id")?)?;
+                self.follow(seq)?;
                 if line.starts_with(OUTPUT) {
                     self.outputs += 1;
                     let born_us = self.born(line)?;
@@ -125,11 +126,15 @@ impl Reading {
         Ok(taken)
     }
 
-    fn follow(&mut self, seq: u64) -> anyhow::Result<()> {
+    fn follow(&mut self, seq: Option<u64>) -> anyhow::Result<()> {
+        if self.ids == Ids::None {
+            return Ok(());
+        }
+        let seq = seq.context("an event has no id")?;
         let before = std::mem::replace(&mut self.seq, seq);
-        let follows = match self.is_dense {
-            true => before == 0 || seq == before + 1,
-            false => seq > before,
+        let follows = match self.ids {
+            Ids::Dense => before == 0 || seq == before + 1,
+            Ids::Rising | Ids::None => seq > before,
         };
         anyhow::ensure!(follows, "event {seq} came after {before}");
         Ok(())
