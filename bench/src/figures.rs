@@ -25,7 +25,7 @@ use crate::work::Work;
 /// Where a figure on SQLite has its store: those of a large database share one.
 pub(crate) fn store_of(work: &Work) -> anyhow::Result<PathBuf> {
     Ok(match work.figure.as_str() {
-        "list" | "start" => load::folder(&work.big()?, start::load(work.number("tasks")?)),
+        "list" => load::folder(&work.big()?, start::load(work.number("tasks")?)),
         _ => work.dir.clone(),
     }
     .join("store"))
@@ -67,7 +67,7 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
         "resume" => resume::run(dir, work.store, url, work.number("events")?).await,
         "list" => list::run(&work.big()?, work.number("tasks")?).await,
         "growth" => growth::run(&work.big()?, dir, work.number("stored")?).await,
-        "start" => start::run(&work.big()?, work.number("tasks")?).await,
+        "start" => start::run(&work.big()?, dir, work.number("tasks")?).await,
         "across" => across::run(work.url()?, work.number("samples")?).await,
         other => anyhow::bail!("there is no figure `{other}` of ours"),
     }

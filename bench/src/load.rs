@@ -58,6 +58,17 @@ pub(crate) async fn once(parent: &Path, load: Load) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
+/// A copy of such a database, in a folder of its own, for who changes it.
+pub(crate) async fn copy(parent: &Path, load: Load, to: &Path) -> anyhow::Result<()> {
+    let original = once(parent, load).await?.join("store");
+    std::fs::create_dir_all(to)?;
+    let copy = to.join("sidestream.db");
+    std::fs::copy(original.join("sidestream.db"), &copy)?;
+    // Else the disk would be busy with it while we measure.
+    std::fs::File::open(&copy)?.sync_all()?;
+    Ok(())
+}
+
 /// Brings tasks in.
 pub(crate) async fn bring(store: &dyn Store, load: Load) -> anyhow::Result<()> {
     for first in (0..load.tasks).step_by(BATCH) {

@@ -19,13 +19,8 @@ const BEHIND: u64 = 100_000;
 /// Works on a copy of a database of so many tasks, each with ten events. `big` is a folder that keeps it for the
 /// next run.
 pub(crate) async fn run(big: &Path, dir: &Path, stored: usize) -> anyhow::Result<Found> {
-    let original = load::once(big, start::load(stored)).await?.join("store");
     let place = dir.join("store");
-    std::fs::create_dir_all(&place)?;
-    let copy = place.join("sidestream.db");
-    std::fs::copy(original.join("sidestream.db"), &copy)?;
-    // Else the disk would be busy with it while we measure.
-    std::fs::File::open(&copy)?.sync_all()?;
+    load::copy(big, start::load(stored), &place).await?;
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&place, SqliteOptions::default())?);
     let listed = list::in_process(&*store, stored).await?;
     let manager = tasks::manager(store, IN_FLIGHT).await?;

@@ -141,6 +141,7 @@ const P50: Column = lower("p50 ms", "p50_ms", 2);
 const P99: Column = lower("p99 ms", "p99_ms", 2);
 
 const FULL: [u64; 4] = [3_000, 20_000, 40_000, 80_000];
+const ON_POSTGRES: [u64; 4] = [1_000, 5_000, 20_000, 40_000];
 const THOUSAND: [u64; 4] = [1_000; 4];
 
 use Kind::{File, Memory, Postgres, Redis, Sqlite};
@@ -168,8 +169,8 @@ const TASKS: Figure = Figure {
     entries: &[
         ours(Memory, FULL),
         ours(Sqlite, FULL),
-        ours(Postgres, FULL),
-        ours(Postgres, FULL).with(&[("servers", 3)]),
+        ours(Postgres, ON_POSTGRES),
+        ours(Postgres, ON_POSTGRES).with(&[("servers", 3)]),
         limit(Sqlite, FULL),
         limit(Sqlite, FULL).with(&[("indexed", 1)]),
         limit(Postgres, FULL),

@@ -48,6 +48,37 @@ async fn a_copy_made_in_the_middle_of_work_is_put_back_as_a_log_of_another_name(
     assert_eq!(epoch, before.epoch);
 }
 
+/// What SQLite has locked of a file in this process.
+#[cfg(target_os = "linux")]
+fn locks_on(file: &Path) -> usize {
+    use std::os::unix::fs::MetadataExt as _;
+    let number = fs::metadata(file).expect("it is there").ino();
+    let (number, own) = (format!(":{number} "), format!(" {} ", std::process::id()));
+    let locks = fs::read_to_string("/proc/locks").expect("Linux tells of locks");
+    let ours =
+        |line: &&str| line.contains("POSIX") && line.contains(&own) && line.contains(&number);
+    locks.lines().filter(ours).count()
+}
+
+/// Without them another process that closes the database would take itself for the last, and remove the log
+/// ahead of whoever writes.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn who_copies_or_examines_what_is_open_here_leaves_its_locks() {
+    let (data, other) = (directory(), directory());
+    let database = data.path().join("sidestream.db");
+    let store = open(data.path()).expect("it opens");
+    dispatch_some(&store, ["a".to_owned()]).await;
+    assert_ne!(locks_on(&database), 0);
+    SqliteStore::back_up(data.path(), other.path().join("backup.db")).expect("it is copied");
+    assert_ne!(locks_on(&database), 0, "after a copy");
+    SqliteStore::examine(data.path()).expect("it is examined");
+    assert_ne!(locks_on(&database), 0, "after a look");
+    drop(store);
+    assert_eq!(locks_on(&database), 0);
+    SqliteStore::examine(data.path()).expect("it is examined");
+}
+
 /// Somebody has copied the files as they lay there.
 #[tokio::test]
 async fn files_copied_by_hand_bring_their_log_ahead_along() {

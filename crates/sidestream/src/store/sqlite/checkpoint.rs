@@ -51,12 +51,13 @@ pub(super) struct Marks {
 impl Marks {
     /// Moves what it can beside the writer. What was committed before that is on the disk afterwards,
     /// whatever the commits themselves wait for.
-    fn pass(&self, connection: &Connection, file: &File) -> Result<Checkpointed> {
+    fn pass(&self, connection: &Connection, file: &Path) -> Result<Checkpointed> {
         let head = self.published.head.lock().clone();
         let done = open::checkpoint(connection, "PASSIVE")?;
         // SQLite does so only once it has moved all of a log, which here is the writer: it would wait for
         // what all passes have written.
-        if let Err(error) = file.sync_data() {
+        let synced = self.lock.hold(file).and_then(File::sync_data);
+        if let Err(error) = synced {
             tracing::warn!(%error, "the database was not synced after a pass");
         }
         if !done.was_kept {
@@ -129,9 +130,6 @@ pub(super) struct Checkpointer {
     /// From how many on the writer has it begin anew.
     pages_restart: i32,
     progress: Arc<Progress>,
-    /// Closed after the last connection and before the lock is released: as a file is closed, POSIX takes
-    /// all of the process's locks on it away, and SQLite's with them.
-    _file: Arc<File>,
     marks: Marks,
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -154,17 +152,16 @@ impl Checkpointer {
         let connection = open::connect(file, options)?;
         let (wake, woken) = sync_channel::<()>(1);
         let progress = Arc::new(Progress::default());
-        let database = File::options().read(true).write(true).open(file);
-        let database = Arc::new(database.map_err(|error| {
+        marks.lock.hold(file).map_err(|error| {
             super::failure::Failure::Bug(format!(
                 "the database cannot be opened to sync it: {error}"
             ))
-        })?);
+        })?;
         let progress_of_thread = Arc::clone(&progress);
-        let (marks_of_thread, database_of_thread) = (marks.clone(), Arc::clone(&database));
+        let (marks_of_thread, file_of_thread) = (marks.clone(), file.to_owned());
         let work = move || {
             while woken.recv().is_ok() {
-                progress_of_thread.work(|| marks_of_thread.pass(&connection, &database_of_thread));
+                progress_of_thread.work(|| marks_of_thread.pass(&connection, &file_of_thread));
             }
         };
         let thread = std::thread::Builder::new().name("sidestream-checkpoint".into());
@@ -177,7 +174,6 @@ impl Checkpointer {
             pages_sent: 0,
             pages_restart: RESTART_PAGES,
             progress,
-            _file: database,
             marks,
             wake: Some(wake),
             thread: Some(thread),

@@ -6,10 +6,18 @@
 //! Beside the holder it names the log, and an event that the log once had: so that a database which was
 //! put back as it stood earlier is known when it is opened, and its log named anew
 //! (`docs/decisions/0013-a-log-that-went-back.md`).
+//!
+//! On Unix, a process that closes any file of its own on a database loses every lock that it has on that
+//! database, SQLite's among them (https://sqlite.org/howtocorrupt.html, 2.2): another process that reads it,
+//! as a backup does, would then believe itself the last, and remove the log ahead while it is being written.
+//! So the database of a directory that is locked here is opened by SQLite, and by [`DirectoryLock::hold`],
+//! which closes it last.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -18,10 +26,44 @@ use sidestream_core::{Epoch, Seq, Timestamp};
 use super::failure::at_path;
 use crate::error::{StoreError, StoreErrorKind};
 
+/// The directories that this process has locked.
+static LOCKED_HERE: Mutex<BTreeSet<DirectoryId>> = Mutex::new(BTreeSet::new());
+
+/// A directory, by whatever path it is reached: its device, and its number there.
+type DirectoryId = (u64, u64);
+
 /// A data directory, locked until this is dropped.
 #[derive(Debug)]
 pub(super) struct DirectoryLock {
+    id: Option<DirectoryId>,
+    database: OnceLock<File>,
     file: Mutex<(File, Holder)>,
+}
+
+/// Does something with the database of a directory that this process has not locked, and keeps it from being
+/// locked here meanwhile; `None` where it is.
+pub(super) fn unless_locked_here<T>(directory: &Path, work: impl FnOnce() -> T) -> Option<T> {
+    let locked_here = LOCKED_HERE.lock();
+    let is_locked = id(directory).is_some_and(|id| locked_here.contains(&id));
+    (!is_locked).then(work)
+}
+
+#[cfg(unix)]
+fn id(directory: &Path) -> Option<DirectoryId> {
+    use std::os::unix::fs::MetadataExt as _;
+    // The parent of a mere name is an empty path.
+    let directory = match directory.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => directory,
+    };
+    let found = std::fs::metadata(directory).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// There, whoever closes a file keeps the locks of its other files.
+#[cfg(not(unix))]
+fn id(_directory: &Path) -> Option<DirectoryId> {
+    None
 }
 
 /// Who holds the lock: written into the file, for whoever comes second.
@@ -94,9 +136,22 @@ impl DirectoryLock {
             log: read(&mut file).and_then(|former| former.log),
         };
         write(&mut file, &holder).map_err(|e| at_path(&path, e))?;
+        let id = id(directory);
+        LOCKED_HERE.lock().extend(id);
         Ok(Self {
+            id,
+            database: OnceLock::new(),
             file: Mutex::new((file, holder)),
         })
+    }
+
+    /// The database as a file of our own, to be synced. It is closed with the lock: when no connection is left.
+    pub(super) fn hold(&self, database: &Path) -> std::io::Result<&File> {
+        if let Some(file) = self.database.get() {
+            return Ok(file);
+        }
+        let file = File::options().read(true).write(true).open(database)?;
+        Ok(self.database.get_or_init(|| file))
     }
 
     /// The log as it was last known here.
@@ -111,6 +166,15 @@ impl DirectoryLock {
         holder.log = Some(mark);
         if let Err(error) = write(file, holder).and_then(|()| file.sync_data()) {
             tracing::warn!(%error, "the lock file was not written");
+        }
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        drop(self.database.take());
+        if let Some(id) = &self.id {
+            LOCKED_HERE.lock().remove(id);
         }
     }
 }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use sidestream_core::{Epoch, Seq, Timestamp};
 
 use super::failure::{Failure, at_path};
-use super::lock::{DirectoryLock, Mark};
+use super::lock::{self, DirectoryLock, Mark};
 use super::schema::{self, APPLICATION_ID};
 use super::{SqliteOptions, Synchronous, room};
 use crate::chance::{self, SystemChance};
@@ -73,7 +73,7 @@ pub(super) fn open(
     options: &SqliteOptions,
 ) -> Result<Opened, StoreError> {
     let file = file_in(directory);
-    let is_new = !inspect(&file)?;
+    let is_new = !inspect_as_holder(&file)?;
     let connection = connect(&file, options).map_err(|e| e.at(&file))?;
     // In the mode that keeps the file itself current: its header must say what it is even if we
     // stopped right after this.
@@ -176,8 +176,19 @@ fn name_log_anew_if_it_went_back(
 }
 
 /// Is there a database already? Refuses one that is not ours, damaged or of a newer version, and
-/// leaves it as it is.
+/// leaves it as it is. What this process has open was inspected when it was opened.
 pub(super) fn inspect(file: &Path) -> Result<bool, StoreError> {
+    let inspected = match file.parent() {
+        Some(directory) if file_in(directory) == file => {
+            lock::unless_locked_here(directory, || inspect_as_holder(file))
+        }
+        _ => Some(inspect_as_holder(file)),
+    };
+    inspected.unwrap_or(Ok(file.exists()))
+}
+
+/// The same for who has locked the directory, and has no connection yet.
+fn inspect_as_holder(file: &Path) -> Result<bool, StoreError> {
     let mut header = Vec::new();
     match File::open(file) {
         Ok(opened) => opened.take(100).read_to_end(&mut header),
