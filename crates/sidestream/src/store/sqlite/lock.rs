@@ -8,7 +8,7 @@
 //! (`docs/decisions/0013-a-log-that-went-back.md`).
 //!
 //! On Unix, a process that closes any file of its own on a database loses every lock that it has on that
-//! database, SQLite's among them (https://sqlite.org/howtocorrupt.html, 2.2): another process that reads it,
+//! database, SQLite's among them (<https://sqlite.org/howtocorrupt.html>, 2.2): another process that reads it,
 //! as a backup does, would then believe itself the last, and remove the log ahead while it is being written.
 //! So the database of a directory that is locked here is opened by SQLite, and by [`DirectoryLock::hold`],
 //! which closes it last.
