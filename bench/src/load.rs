@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sidestream::core::{
     Command, Json, Namespace, NewTask, ReportNumber, Task, TaskError, TaskId, ToolName, WorkerId,
 };
+use sidestream::error::{StoreError, StoreErrorKind};
 use sidestream::store::{Admission, Answer, Claim, Limits, Request, Synchronous};
 use sidestream::{SqliteOptions, SqliteStore, Store};
 
@@ -38,10 +39,13 @@ pub(crate) fn folder(parent: &Path, load: Load) -> PathBuf {
 pub(crate) async fn once(parent: &Path, load: Load) -> anyhow::Result<PathBuf> {
     let dir = folder(parent, load);
     let complete = dir.join("complete");
-    // One that an older version made may be none of this version's.
-    let is_ours = || SqliteStore::open(dir.join("store"), SqliteOptions::default()).is_ok();
-    if complete.exists() && is_ours() {
-        return Ok(dir);
+    if complete.exists() {
+        match SqliteStore::open(dir.join("store"), SqliteOptions::default()) {
+            Ok(_) => return Ok(dir),
+            // Another version has made it: it is made again.
+            Err(error) if is_of_another_version(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     if dir.exists() {
         std::fs::remove_dir_all(&dir)?;
@@ -56,6 +60,13 @@ pub(crate) async fn once(parent: &Path, load: Load) -> anyhow::Result<PathBuf> {
     drop(store);
     std::fs::write(complete, "")?;
     Ok(dir)
+}
+
+fn is_of_another_version(error: &StoreError) -> bool {
+    matches!(
+        error.kind(),
+        StoreErrorKind::Damaged | StoreErrorKind::NewerVersion
+    )
 }
 
 /// A copy of such a database, in a folder of its own, for who changes it.

@@ -4,10 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sidestream::{Seq, SqliteOptions, SqliteStore, Store};
-use tokio::time::Instant;
 
 use super::{list, resume, start, tasks};
-use crate::found::{Found, percentile};
+use crate::found::Found;
 use crate::load;
 
 const IN_FLIGHT: usize = 100;
@@ -30,12 +29,7 @@ pub(crate) async fn run(big: &Path, dir: &Path, stored: usize) -> anyhow::Result
         "the log has {head} events, not ten of each of {stored} tasks"
     );
     let after = Seq(head.0.saturating_sub(BEHIND));
-    let mut per_second = Vec::new();
-    for _ in 0..5 {
-        let begun = Instant::now();
-        resume::read(&manager, after, head).await?;
-        per_second.push((head.0 - after.0) as f64 / begun.elapsed().as_secs_f64());
-    }
+    let resumed_per_second = resume::per_second(&manager, after, head).await?;
     let managers = [manager];
     let (took, latencies_ms) = tasks::keep_going(&managers, IN_FLIGHT, MORE).await?;
     let [manager] = managers;
@@ -53,5 +47,5 @@ pub(crate) async fn run(big: &Path, dir: &Path, stored: usize) -> anyhow::Result
         .value("tasks_per_second", MORE as f64 / took.as_secs_f64())
         .latencies("", latencies_ms)
         .value("page_p99_ms", listed.values["p99_ms"])
-        .value("resumed_per_second", percentile(&mut per_second, 0.5)))
+        .value("resumed_per_second", resumed_per_second))
 }

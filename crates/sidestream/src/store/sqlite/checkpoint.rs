@@ -7,7 +7,6 @@
 //! is too slow for that moment to come, each commit waits a little for the thread, and the log is bounded
 //! all the same.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -51,13 +50,12 @@ pub(super) struct Marks {
 impl Marks {
     /// Moves what it can beside the writer. What was committed before that is on the disk afterwards,
     /// whatever the commits themselves wait for.
-    fn pass(&self, connection: &Connection, file: &Path) -> Result<Checkpointed> {
+    fn pass(&self, connection: &Connection) -> Result<Checkpointed> {
         let head = self.published.head.lock().clone();
         let done = open::checkpoint(connection, "PASSIVE")?;
         // SQLite does so only once it has moved all of a log, which here is the writer: it would wait for
         // what all passes have written.
-        let synced = self.lock.hold(file).and_then(File::sync_data);
-        if let Err(error) = synced {
+        if let Err(error) = self.lock.sync_database() {
             tracing::warn!(%error, "the database was not synced after a pass");
         }
         if !done.was_kept {
@@ -158,10 +156,10 @@ impl Checkpointer {
             ))
         })?;
         let progress_of_thread = Arc::clone(&progress);
-        let (marks_of_thread, file_of_thread) = (marks.clone(), file.to_owned());
+        let marks_of_thread = marks.clone();
         let work = move || {
             while woken.recv().is_ok() {
-                progress_of_thread.work(|| marks_of_thread.pass(&connection, &file_of_thread));
+                progress_of_thread.work(|| marks_of_thread.pass(&connection));
             }
         };
         let thread = std::thread::Builder::new().name("sidestream-checkpoint".into());

@@ -215,3 +215,74 @@ fn save(connection: &Connection, (scope, is_external): &Counter, counts: Counts)
     prepare(connection, sql)?.execute(row)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use sidestream_core::{
+        Event, EventKind, NewTask, ReportNumber, Seq, TaskId, Timestamp, lifecycle,
+    };
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::store::sqlite::{SqliteOptions, SqliteStore, open};
+
+    fn pending(agent: usize) -> Task {
+        let new = NewTask::new("t").agent(format!("agent-{agent}"));
+        let id = TaskId::new("task").expect("a plain id");
+        let spec = new.into_spec(Namespace::default(), id, Default::default());
+        let dispatched = Event {
+            seq: Seq(1),
+            at: Timestamp::from_ms(1),
+            report: ReportNumber::NONE,
+            kind: EventKind::Dispatched(Arc::new(spec.expect("it is complete"))),
+        };
+        let mut task = None;
+        lifecycle::apply(&mut task, &Namespace::default(), &dispatched);
+        task.expect("it is there")
+    }
+
+    fn of_agent(agent: usize) -> Scope {
+        let agent = AgentId::new(format!("agent-{agent}")).expect("a plain id");
+        Scope::NamespaceAgent(Namespace::default(), agent)
+    }
+
+    /// More agents have tasks than are remembered.
+    #[test]
+    fn counters_that_are_forgotten_are_read_again() -> Result<()> {
+        let directory = TempDir::new().expect("a directory");
+        drop(SqliteStore::open(directory.path(), SqliteOptions::default()).expect("it opens"));
+        let file = open::file_in(directory.path());
+        let connection = open::connect(&file, &SqliteOptions::default())?;
+        connection.execute_batch("BEGIN")?;
+        let mut counters = Counters::default();
+        for agent in 0..=REMEMBERED_MAX {
+            counters.count(&connection, &pending(agent), None, Some(Status::Pending))?;
+        }
+        counters.write(&connection)?;
+        // In another order than before.
+        let begins = (Some(Status::Pending), Some(Status::Running));
+        for agent in [REMEMBERED_MAX, 0, 7] {
+            counters.count(&connection, &pending(agent), begins.0, begins.1)?;
+        }
+        counters.write(&connection)?;
+        let waiting = REMEMBERED_MAX as u64 + 1 - 3;
+        for (scope, pending, running) in [
+            (Scope::All, waiting, 3),
+            (of_agent(0), 0, 1),
+            (of_agent(REMEMBERED_MAX), 0, 1),
+            (of_agent(1), 1, 0),
+        ] {
+            let saved = read(&connection, &scope, false)?;
+            assert_eq!(
+                counters.ours(&connection, scope.clone())?,
+                saved,
+                "{scope:?}"
+            );
+            let stand = (saved.of(Status::Pending), saved.of(Status::Running));
+            assert_eq!(stand, (pending, running), "{scope:?}");
+        }
+        let is_bounded = |count: usize| count <= REMEMBERED_MAX;
+        assert!(is_bounded(counters.known.len()) && is_bounded(counters.groups.len()));
+        Ok(())
+    }
+}

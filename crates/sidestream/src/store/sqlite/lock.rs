@@ -145,13 +145,17 @@ impl DirectoryLock {
         })
     }
 
-    /// The database as a file of our own, to be synced. It is closed with the lock: when no connection is left.
-    pub(super) fn hold(&self, database: &Path) -> std::io::Result<&File> {
-        if let Some(file) = self.database.get() {
-            return Ok(file);
-        }
+    /// Opens the database as a file of our own, to be synced: once, since it is closed with the lock only, when
+    /// no connection is left.
+    pub(super) fn hold(&self, database: &Path) -> std::io::Result<()> {
         let file = File::options().read(true).write(true).open(database)?;
-        Ok(self.database.get_or_init(|| file))
+        self.database.set(file).expect("it is held once");
+        Ok(())
+    }
+
+    /// Waits until what was written into the database that is held is on the disk.
+    pub(super) fn sync_database(&self) -> std::io::Result<()> {
+        self.database.get().map_or(Ok(()), File::sync_data)
     }
 
     /// The log as it was last known here.
