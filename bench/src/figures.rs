@@ -10,7 +10,7 @@ mod outputs;
 mod pickup;
 mod resume;
 mod snapshot;
-mod soak;
+pub(crate) mod soak;
 pub(crate) mod start;
 mod stores;
 mod tasks;
@@ -48,13 +48,6 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
             drain::run(dir, work.store, url, batch, tasks).await
         }
         "pickup" => pickup::run(dir, work.store, url, work.number("samples")?).await,
-        "soak" => {
-            let settings = soak::Settings {
-                seconds: work.number("seconds").unwrap_or(1_800),
-                line_seconds: work.number("line_seconds").unwrap_or(60),
-            };
-            soak::run(dir, work.store, url, settings).await
-        }
         "stores" => stores::run(dir, work.store, work.number("records")?).await,
         "latency" => latency::run(dir, work.store, url, work.number("outputs")?).await,
         "outputs" => {

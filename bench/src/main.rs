@@ -24,6 +24,7 @@ mod site;
 mod sse;
 mod work;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -50,6 +51,7 @@ fn carry_out(options: &Options) -> anyhow::Result<()> {
         Some(Command::Publish { results }) => {
             runner::publish(&results::Results::read_all(results)?)
         }
+        Some(Command::Soak { seconds, dir }) => soak(*seconds, dir),
         Some(Command::Contend { work }) => {
             let work = serde_json::from_str(work)?;
             let runtime = tokio::runtime::Runtime::new()?;
@@ -64,4 +66,20 @@ fn carry_out(options: &Options) -> anyhow::Result<()> {
             sse::clients::watch(serde_json::from_str(watching)?)
         }
     }
+}
+
+/// On SQLite, where files can grow.
+fn soak(seconds: usize, dir: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let place = tempfile::Builder::new().prefix("soak-").tempdir_in(dir)?;
+    let settings = figures::soak::Settings {
+        seconds,
+        line_seconds: seconds.div_ceil(30),
+    };
+    let runtime = tokio::runtime::Runtime::new()?;
+    let soak = figures::soak::run(place.path(), place::Kind::Sqlite, None, settings);
+    let found = runtime.block_on(soak)?;
+    println!("{}", serde_json::to_string_pretty(&found.values)?);
+    println!("{}", found.verified);
+    Ok(())
 }

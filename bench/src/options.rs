@@ -60,6 +60,16 @@ pub(crate) enum Command {
         #[arg(required = true)]
         results: Vec<PathBuf>,
     },
+    /// Works on at seven tenths of the best rate, with retention on, and says a line a minute of how it goes: what
+    /// the last third is like beside the second.
+    Soak {
+        /// How long, in seconds.
+        #[arg(long, default_value_t = 1_800)]
+        seconds: usize,
+        /// Where the database is put.
+        #[arg(long, default_value = "target/bench")]
+        dir: PathBuf,
+    },
     /// Watches a server, by as many clients as are asked for, given as JSON: a process beside a contender's.
     #[command(hide = true)]
     SseClients {

@@ -1,5 +1,5 @@
-//! Work that goes on, at seven tenths of the best rate, with retention that removes what it leaves: rates, latencies,
-//! memory and files are to stay as they are.
+//! Work that goes on, at seven tenths of the best rate at which it could go on for ever: retention removes what it
+//! leaves, as fast as it comes. Rates, latencies, memory and files are to stay as they are.
 #![expect(clippy::print_stderr, reason = "a line now and then says how it goes")]
 
 use std::path::{Path, PathBuf};
@@ -18,10 +18,12 @@ use tokio::time::Instant;
 use crate::found::{Found, percentile};
 use crate::place::{Kind, Place};
 
-/// How many tasks are in flight while the best rate is looked for, and at most afterwards.
+/// How many tasks are in flight while the best rate is looked for.
 const IN_FLIGHT: usize = 100;
-/// How long the best rate is looked for.
-const BEST: Duration = Duration::from_secs(15);
+/// How many may be afterwards: what was held up is made up for.
+const SLOTS: u32 = 1_000;
+/// How long the best rate is looked for, once retention removes as much as comes.
+const BEST: Duration = Duration::from_secs(20);
 /// The share of it that is asked for then.
 const SHARE: f64 = 0.7;
 /// How long ended tasks and events are kept: so short that from the second line on as much goes as comes.
@@ -60,6 +62,7 @@ pub(crate) async fn run(
     };
     let store = place.open().await?;
     let mut soak = Soak::start(Arc::clone(&store), file).await?;
+    soak.line(KEPT + BEST / 2).await?;
     let best = soak.line(BEST).await?.per_second;
     let rate = best * SHARE;
     eprintln!("best {best:.0} tasks/s; {rate:.0} are asked for now");
@@ -162,7 +165,7 @@ struct Soak {
 impl Soak {
     async fn start(store: Arc<dyn Store>, file: Option<PathBuf>) -> anyhow::Result<Self> {
         let config = Config {
-            concurrency: u32::try_from(IN_FLIGHT)?,
+            concurrency: SLOTS,
             concurrency_per_agent: None,
             retention: Retention {
                 completed: KEPT,

@@ -4,12 +4,10 @@
 //! one before is told: alone a caller waits for one commit, a thousand callers share one. The claim of the
 //! process's own worker goes along with whatever may bring it work (`standing`).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use hashbrown::HashSet;
-use sidestream_core::{Command, LogEntry, Namespace, Rejection, Seq, TaskId};
+use sidestream_core::{LogEntry, Rejection, Seq};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -17,14 +15,13 @@ use crate::error::{Error, StoreErrorKind};
 use crate::store::{Answer, Committed, Request, Store};
 use crate::stream::tail::{Lead, Tail};
 
+mod batch;
 mod standing;
+
+use batch::{Batch, Callers, Gathering, share};
 
 pub(crate) use standing::Claimant;
 
-/// So many requests at most make a batch.
-const BATCH_MAX: usize = 1_024;
-/// So many bytes of payload at most make a batch, but for one request that is larger alone.
-const BATCH_BYTES_MAX: usize = 4 << 20;
 /// So many requests at most wait for their batch; a further caller waits for its place among them.
 const WAITING_MAX: usize = 16_384;
 /// So many bytes of payload at most wait for their batch, or are in it.
@@ -77,11 +74,8 @@ impl Writer {
         let writer_loop = WriterLoop {
             store,
             tail,
-            receiver,
-            standing: Arc::clone(&writer.standing),
-            deferred: VecDeque::new(),
+            gathering: Gathering::new(receiver, Arc::clone(&writer.standing), closing),
             counts,
-            closing,
             _closed: closed.drop_guard(),
         };
         (writer, writer_loop)
@@ -187,12 +181,8 @@ impl Writer {
 pub(crate) struct WriterLoop {
     store: Arc<dyn Store>,
     tail: Arc<Tail>,
-    receiver: mpsc::Receiver<Waiting>,
-    standing: Arc<standing::Place>,
-    /// Second requests for a task that the last batch named already, in order.
-    deferred: VecDeque<Waiting>,
+    gathering: Gathering,
     counts: Arc<Counts>,
-    closing: CancellationToken,
     _closed: DropGuard,
 }
 
@@ -200,124 +190,66 @@ pub(crate) struct WriterLoop {
 struct Untold {
     entries: Vec<LogEntry>,
     answers: Vec<Result<Answer, Rejection>>,
-    replies: Vec<oneshot::Sender<Reply>>,
-    _room: Vec<Option<OwnedSemaphorePermit>>,
+    waiting: Callers,
 }
 
 impl WriterLoop {
-    /// While one batch is being committed, who waited for the one before it is told.
+    /// While one batch is being committed the next gathers, and who waited for the one before is told.
     pub(crate) async fn run(mut self) {
         let tail = Arc::clone(&self.tail);
-        while let Some(batch) = self.gather().await {
-            if batch.is_empty() {
-                continue;
-            }
+        while self.gathering.wait().await {
             let lead = tail.lead().await;
-            let mut untold = self.commit(&lead, batch, None).await;
-            while let Some(before) = untold {
-                let batch = self.gather_waiting();
-                untold = match batch.is_empty() {
-                    true => {
-                        before.tell(&lead).await;
-                        None
-                    }
-                    false => self.commit(&lead, batch, Some(before)).await,
-                };
+            let mut untold = None;
+            loop {
+                let batch = self.gathering.take();
+                if batch.is_empty() {
+                    break;
+                }
+                untold = self.commit(&lead, batch, untold).await;
+            }
+            if let Some(last) = untold {
+                last.tell(&lead).await;
             }
         }
     }
 
-    /// The next batch, once anything waits; `None` once the writer is closed and nothing waits any more.
-    async fn gather(&mut self) -> Option<Vec<Waiting>> {
-        let first = match self.deferred.is_empty() {
-            true => self.first().await?,
-            false => None,
-        };
-        Some(self.gather_with(first))
-    }
-
-    /// What waits now.
-    fn gather_waiting(&mut self) -> Vec<Waiting> {
-        self.gather_with(None)
-    }
-
-    /// What waits now, but one request at most for each task.
-    fn gather_with(&mut self, first: Option<Waiting>) -> Vec<Waiting> {
-        let mut batch = Batch::default();
-        for waiting in std::mem::take(&mut self.deferred) {
-            batch.add(waiting, &mut self.deferred);
-        }
-        if let Some(first) = first {
-            batch.add(first, &mut self.deferred);
-        }
-        while batch.has_room() && self.deferred.len() < BATCH_MAX {
-            match self.receiver.try_recv() {
-                Ok(waiting) => batch.add(waiting, &mut self.deferred),
-                Err(_) => break,
-            }
-        }
-        let requests = batch.members.iter().map(|waiting| &waiting.request);
-        if let Some((request, reply)) = self.standing.claim(requests) {
-            let room = None;
-            batch.members.push(Waiting {
-                request,
-                reply,
-                room,
-            });
-        }
-        batch.in_order()
-    }
-
-    /// Waits for a request, or until the worker is to claim; `None` once the writer is closed and nothing
-    /// waits any more.
-    async fn first(&mut self) -> Option<Option<Waiting>> {
-        let first = tokio::select! {
-            biased;
-            first = self.receiver.recv() => first,
-            () = self.standing.called() => return Some(None),
-            () = self.closing.cancelled() => {
-                self.receiver.close();
-                self.receiver.recv().await
-            }
-        };
-        first.map(Some)
-    }
-
-    /// Commits a batch, and meanwhile tells of the one before it. Returns what is to be told then.
+    /// Commits a batch, and meanwhile tells of the one before it and gathers the next. Returns what is to be
+    /// told then.
     async fn commit(
-        &self,
+        &mut self,
         lead: &Lead<'_>,
-        batch: Vec<Waiting>,
+        batch: Batch,
         before: Option<Untold>,
     ) -> Option<Untold> {
-        let (requests, (replies, room)): (Vec<_>, (Vec<_>, Vec<_>)) = batch
-            .into_iter()
-            .map(|waiting| (waiting.request, (waiting.reply, waiting.room)))
-            .unzip();
+        let (requests, waiting) = (batch.requests, batch.callers);
         let tell = async {
             if let Some(before) = before {
                 before.tell(lead).await;
             }
         };
         // Begun before anything is told, so that the store works meanwhile.
-        let (committed, ()) = tokio::join!(self.store.commit(requests.clone()), tell);
+        let done = async { tokio::join!(self.store.commit(requests.clone()), tell) };
+        let (committed, ()) = tokio::select! {
+            biased;
+            done = done => done,
+            never = self.gathering.go_on() => match never {},
+        };
         match committed {
             Ok(Committed { answers, entries }) => {
                 self.count(answers.len());
                 Some(Untold {
                     entries,
                     answers,
-                    replies,
-                    _room: room,
+                    waiting,
                 })
             }
-            Err(error) if error.kind() == StoreErrorKind::Bug && replies.len() > 1 => {
-                self.commit_each(lead, requests, replies).await;
+            Err(error) if error.kind() == StoreErrorKind::Bug && requests.len() > 1 => {
+                self.commit_each(lead, requests, waiting).await;
                 None
             }
             Err(error) => {
-                tracing::warn!(%error, requests = replies.len(), "a batch was not committed");
-                for reply in replies {
+                tracing::warn!(%error, requests = requests.len(), "a batch was not committed");
+                for reply in waiting.replies {
                     let _ = reply.send(Err(error.clone().into()));
                 }
                 None
@@ -326,21 +258,15 @@ impl WriterLoop {
     }
 
     /// A batch that trips over one of its requests must not fail the others.
-    async fn commit_each(
-        &self,
-        lead: &Lead<'_>,
-        requests: Vec<Request>,
-        replies: Vec<oneshot::Sender<Reply>>,
-    ) {
-        for (request, reply) in requests.into_iter().zip(replies) {
+    async fn commit_each(&self, lead: &Lead<'_>, requests: Vec<Request>, waiting: Callers) {
+        for (request, reply) in requests.into_iter().zip(waiting.replies) {
             match self.store.commit(vec![request]).await {
                 Ok(Committed { answers, entries }) => {
                     self.count(answers.len());
                     let untold = Untold {
                         entries,
                         answers,
-                        replies: vec![reply],
-                        _room: Vec::new(),
+                        waiting: Callers::one(reply),
                     };
                     untold.tell(lead).await;
                 }
@@ -362,153 +288,10 @@ impl Untold {
     async fn tell(self, lead: &Lead<'_>) {
         lead.publish(&self.entries).await;
         let last = self.entries.last().map(|entry| entry.event.seq);
-        for (reply, answer) in self.replies.into_iter().zip(self.answers) {
+        for (reply, answer) in self.waiting.replies.into_iter().zip(self.answers) {
             let answer = answer.map(|answer| (answer, last));
             // Who no longer waits does not want the answer.
             let _ = reply.send(answer.map_err(Error::from));
         }
-    }
-}
-
-impl Drop for WriterLoop {
-    fn drop(&mut self) {
-        self.standing.leave();
-    }
-}
-
-/// A batch being gathered.
-#[derive(Default)]
-struct Batch {
-    members: Vec<Waiting>,
-    named: HashSet<(Namespace, TaskId)>,
-    bytes: usize,
-}
-
-impl Batch {
-    fn has_room(&self) -> bool {
-        self.members.len() < BATCH_MAX && self.bytes < BATCH_BYTES_MAX
-    }
-
-    /// Takes a request in, or defers it: behind another for the same task, order must be kept.
-    fn add(&mut self, waiting: Waiting, deferred: &mut VecDeque<Waiting>) {
-        let name = names(&waiting.request);
-        let is_second = match name {
-            Some(name) => !self.named.insert(name),
-            None => false,
-        };
-        if is_second || !self.has_room() {
-            deferred.push_back(waiting);
-            return;
-        }
-        self.bytes += bytes(&waiting.request);
-        self.members.push(waiting);
-    }
-
-    /// Those that pick tasks themselves come last, so that they find what the others left: claims after all
-    /// that may bring them work, so that whoever claims has seen its whole batch.
-    fn in_order(mut self) -> Vec<Waiting> {
-        self.members.sort_by_key(|waiting| match waiting.request {
-            Request::Claim(_) => 2,
-            Request::Rescue(_) => 1,
-            _ => 0,
-        });
-        self.members
-    }
-}
-
-/// The task that a request names.
-fn names(request: &Request) -> Option<(Namespace, TaskId)> {
-    match request {
-        Request::Dispatch { spec, .. } => {
-            Some((spec.identity.namespace.clone(), spec.identity.id.clone()))
-        }
-        Request::Command { namespace, id, .. } | Request::Delete { namespace, id } => {
-            Some((namespace.clone(), id.clone()))
-        }
-        Request::Record { namespace, record } => Some((namespace.clone(), record.id().clone())),
-        Request::Claim(_)
-        | Request::Rescue(_)
-        | Request::Cleanup(_)
-        | Request::Prune(_)
-        | Request::Acknowledge { .. }
-        | Request::AddKey(_)
-        | Request::RevokeKey { .. } => None,
-    }
-}
-
-/// What a request takes of the room for those that wait. One that is larger alone takes all of it.
-fn share(request: &Request) -> u32 {
-    u32::try_from(bytes(request).min(WAITING_BYTES_MAX)).expect("it is of limited size")
-}
-
-/// What a request adds to a batch, roughly, in bytes.
-fn bytes(request: &Request) -> usize {
-    const ROW: usize = 256;
-    match request {
-        Request::Dispatch { spec, .. } => ROW + spec.identity.args.bytes(),
-        Request::Record { record, .. } => ROW + record.document().bytes(),
-        Request::Command { command, .. } => match command {
-            Command::Output { payloads, .. } => payloads.iter().map(|p| ROW + p.bytes()).sum(),
-            Command::Complete { result, .. } => ROW + result.as_ref().map_or(0, |r| r.bytes()),
-            Command::Suspend { payload, .. } => ROW + payload.bytes(),
-            Command::Resume { data } => ROW + data.bytes(),
-            _ => ROW,
-        },
-        _ => ROW,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{Claim, Rescue};
-    use sidestream_core::{Jitter, WorkerId};
-
-    fn waiting(request: Request) -> Waiting {
-        let (reply, _) = oneshot::channel();
-        let room = None;
-        Waiting {
-            request,
-            reply,
-            room,
-        }
-    }
-
-    /// Whoever claims has seen its whole batch: else what a rescue frees rings no bell that it hears.
-    #[test]
-    fn claims_come_after_all_that_may_bring_them_work() {
-        let claim = Request::Claim(Claim {
-            worker: WorkerId::new("w").expect("it is a name"),
-            tools: Arc::from([]),
-            namespace: None,
-            limit: 1,
-            lease_ms: 1,
-            limits: Arc::default(),
-        });
-        let rescue = Request::Rescue(Rescue {
-            limit: 1,
-            overtime_ms: 1,
-            jitter: Jitter(0),
-            gone: None,
-            spared: Arc::default(),
-        });
-        let revoke = |id: &str| Request::RevokeKey { id: id.into() };
-        let batch = Batch {
-            members: [claim, revoke("1"), rescue, revoke("2")]
-                .map(waiting)
-                .into(),
-            ..Batch::default()
-        };
-        let order = batch.in_order();
-        let order = order.iter().map(|waiting| &waiting.request);
-        let order: Vec<&str> = order
-            .map(|request| match request {
-                Request::Claim(_) => "claim",
-                Request::Rescue(_) => "rescue",
-                Request::RevokeKey { id } => id,
-                _ => "another",
-            })
-            .collect();
-        assert_eq!(order, ["1", "2", "rescue", "claim"]);
     }
 }

@@ -1,7 +1,10 @@
 //! Forgets what is older than its retention: ended tasks, and the beginning of the log (R7).
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::store::{Answer, Cleanup, Prune, Request, Store};
@@ -96,23 +99,11 @@ impl Pruner {
         }
     }
 
-    /// Removes what is too old now, in slices.
+    /// Removes what is too old now, in slices. Events go first: a task whose events have gone goes whole.
     pub(crate) async fn clean(&self) -> Result<Cleaned, Error> {
-        let mut cleaned = Cleaned::default();
-        loop {
-            let removed = self.remove_tasks().await?;
-            cleaned.tasks += removed;
-            if removed < u64::from(TASKS_MAX) {
-                break;
-            }
-        }
-        loop {
-            let pruned = self.prune_log().await?;
-            cleaned.events += pruned;
-            if pruned < u64::from(EVENTS_MAX) {
-                return Ok(cleaned);
-            }
-        }
+        let events = in_slices(EVENTS_MAX, || self.prune_log()).await?;
+        let tasks = in_slices(TASKS_MAX, || self.remove_tasks()).await?;
+        Ok(Cleaned { tasks, events })
     }
 
     async fn remove_tasks(&self) -> Result<u64, Error> {
@@ -142,5 +133,23 @@ impl Pruner {
             Answer::Pruned(pruned) => Ok(pruned),
             other => unreachable!("a pruning is answered as one: {other:?}"),
         }
+    }
+}
+
+/// Removes slice after slice, until one is not full. In between it waits for as long as a slice took, so that
+/// tasks have half of the store's time at least, however much there is to remove.
+async fn in_slices<R>(full: u32, mut remove: impl FnMut() -> R) -> Result<u64, Error>
+where
+    R: Future<Output = Result<u64, Error>>,
+{
+    let mut all = 0;
+    loop {
+        let began = Instant::now();
+        let removed = remove().await?;
+        all += removed;
+        if removed < u64::from(full) {
+            return Ok(all);
+        }
+        tokio::time::sleep(began.elapsed()).await;
     }
 }

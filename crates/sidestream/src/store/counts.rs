@@ -1,6 +1,6 @@
 //! How many tasks stand where: what is counted apart, for totals and for limits.
 
-use sidestream_core::{AgentId, Namespace, Spec, Status, ToolName};
+use sidestream_core::{AgentId, Namespace, Spec, Status, Task, ToolName};
 
 use super::Limits;
 
@@ -50,6 +50,27 @@ impl Scope {
         ]
         .into_iter()
         .chain(agent)
+    }
+}
+
+/// What is counted of a task.
+#[derive(Debug, Clone, Copy, Hash)]
+pub(super) struct Counted<'t> {
+    pub(super) namespace: &'t Namespace,
+    pub(super) tool: &'t ToolName,
+    pub(super) agent: Option<&'t AgentId>,
+    pub(super) is_external: bool,
+}
+
+impl<'t> Counted<'t> {
+    pub(super) fn of(task: &'t Task) -> Self {
+        let identity = task.identity();
+        Self {
+            namespace: &identity.namespace,
+            tool: &identity.tool_name,
+            agent: identity.agent_id.as_ref(),
+            is_external: task.is_external(),
+        }
     }
 }
 

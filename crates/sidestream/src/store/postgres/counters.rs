@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use sidestream_core::{AgentId, Namespace, Status, ToolName};
+use sidestream_core::{AgentId, Namespace, Status};
 use tokio_postgres::Row;
 
 use super::Value;
@@ -16,7 +16,7 @@ use super::cells::Cells;
 use super::connection::Connection;
 use super::failure::{Failure, Result};
 use super::value::{Column, Kind, arrays, names, unnest};
-use crate::store::counts::{Counts, Scope};
+use crate::store::counts::{Counted, Counts, Scope};
 
 /// A scope, and whether it is about the tasks whose owner is elsewhere.
 type Counter = (Scope, bool);
@@ -116,27 +116,6 @@ pub(super) async fn read(
 ) -> Result<HashMap<Scope, [Counts; 2]>> {
     let (sql, values) = select(scopes);
     found(scopes, &connection.query(sql, &values).await?)
-}
-
-/// What is counted of a task.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Counted<'t> {
-    pub(super) namespace: &'t Namespace,
-    pub(super) tool: &'t ToolName,
-    pub(super) agent: Option<&'t AgentId>,
-    pub(super) is_external: bool,
-}
-
-impl<'t> Counted<'t> {
-    pub(super) fn of(task: &'t sidestream_core::Task) -> Self {
-        let identity = task.identity();
-        Self {
-            namespace: &identity.namespace,
-            tool: &identity.tool_name,
-            agent: identity.agent_id.as_ref(),
-            is_external: task.is_external(),
-        }
-    }
 }
 
 /// The counters as a transaction sees them: those that it has read, and what it adds to them.

@@ -9,10 +9,10 @@ use tokio_postgres::Row;
 
 use super::Value;
 use super::cells::Cells;
-use super::counters::Counted;
 use super::failure::{Failure, Result};
 use super::spec;
 use super::transaction::{Decided, Transaction};
+use crate::store::counts::Counted;
 use crate::store::counts::limits_on;
 use crate::store::{Admission, Answer, ApiKey, Request, Told};
 

@@ -30,10 +30,11 @@ use sidestream_core::{
 
 use super::Value;
 use super::connection::{Connection, answer};
-use super::counters::{Counted, Counters};
+use super::counters::Counters;
 use super::failure::{Failure, Result};
 use super::row;
 use super::spec::{self, Specs};
+use crate::store::counts::Counted;
 use crate::store::stored::Stored;
 
 /// What a request comes to: done, refused, or not done at all.

@@ -7,10 +7,11 @@ use tokio_postgres::Row;
 
 use super::Value;
 use super::cells::Cells;
-use super::counters::{self, Counted};
+use super::counters;
 use super::failure::Result;
 use super::row::{self, SELECTED};
 use super::transaction::Transaction;
+use crate::store::counts::Counted;
 use crate::store::{Cleanup, Gone, Prune, Rescue, Rescued};
 
 /// So many empty counters at most are removed with one cleanup.

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use hashbrown::{Equivalent, HashMap};
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use sidestream_core::{AgentId, Namespace, Status, Task, ToolName};
+use sidestream_core::{AgentId, Namespace, Status, ToolName};
 
 use super::failure::Result;
 use super::prepare::prepare;
-use crate::store::counts::{Counts, Scope};
+use crate::store::counts::{Counted, Counts, Scope};
 
 /// The most counters, and the most groups of tasks, that are remembered between transactions.
 const REMEMBERED_MAX: usize = 10_000;
@@ -81,7 +81,7 @@ impl Counters {
     pub(super) fn count(
         &mut self,
         connection: &Connection,
-        task: &Task,
+        task: Counted<'_>,
         before: Option<Status>,
         after: Option<Status>,
     ) -> Result<()> {
@@ -103,21 +103,14 @@ impl Counters {
     }
 
     /// Where those are that count a task.
-    fn of_task(&mut self, connection: &Connection, task: &Task) -> Result<Arc<[usize]>> {
-        let identity = task.identity();
-        let group = GroupOf {
-            namespace: &identity.namespace,
-            tool: &identity.tool_name,
-            agent: identity.agent_id.as_ref(),
-            is_external: task.is_external(),
-        };
-        if let Some(places) = self.groups.get(&group) {
+    fn of_task(&mut self, connection: &Connection, task: Counted<'_>) -> Result<Arc<[usize]>> {
+        if let Some(places) = self.groups.get(&task) {
             return Ok(Arc::clone(places));
         }
-        let scopes = Scope::of(group.namespace, group.tool, group.agent);
-        let places = scopes.map(|scope| self.place(connection, (scope, group.is_external)));
+        let scopes = Scope::of(task.namespace, task.tool, task.agent);
+        let places = scopes.map(|scope| self.place(connection, (scope, task.is_external)));
         let places: Arc<[usize]> = places.collect::<Result<_>>()?;
-        self.groups.insert(group.named(), Arc::clone(&places));
+        self.groups.insert(Group::of(task), Arc::clone(&places));
         Ok(places)
     }
 
@@ -164,27 +157,18 @@ struct Group {
     is_external: bool,
 }
 
-/// The same, of a task at hand.
-#[derive(Hash)]
-struct GroupOf<'t> {
-    namespace: &'t Namespace,
-    tool: &'t ToolName,
-    agent: Option<&'t AgentId>,
-    is_external: bool,
-}
-
-impl GroupOf<'_> {
-    fn named(&self) -> Group {
-        Group {
-            namespace: self.namespace.clone(),
-            tool: self.tool.clone(),
-            agent: self.agent.cloned(),
-            is_external: self.is_external,
+impl Group {
+    fn of(counted: Counted<'_>) -> Self {
+        Self {
+            namespace: counted.namespace.clone(),
+            tool: counted.tool.clone(),
+            agent: counted.agent.cloned(),
+            is_external: counted.is_external,
         }
     }
 }
 
-impl Equivalent<Group> for GroupOf<'_> {
+impl Equivalent<Group> for Counted<'_> {
     fn equivalent(&self, group: &Group) -> bool {
         let Self {
             namespace,
@@ -219,7 +203,7 @@ fn save(connection: &Connection, (scope, is_external): &Counter, counts: Counts)
 #[cfg(test)]
 mod tests {
     use sidestream_core::{
-        Event, EventKind, NewTask, ReportNumber, Seq, TaskId, Timestamp, lifecycle,
+        Event, EventKind, NewTask, ReportNumber, Seq, Task, TaskId, Timestamp, lifecycle,
     };
     use tempfile::TempDir;
 
@@ -256,13 +240,15 @@ mod tests {
         connection.execute_batch("BEGIN")?;
         let mut counters = Counters::default();
         for agent in 0..=REMEMBERED_MAX {
-            counters.count(&connection, &pending(agent), None, Some(Status::Pending))?;
+            let task = pending(agent);
+            counters.count(&connection, Counted::of(&task), None, Some(Status::Pending))?;
         }
         counters.write(&connection)?;
         // In another order than before.
         let begins = (Some(Status::Pending), Some(Status::Running));
         for agent in [REMEMBERED_MAX, 0, 7] {
-            counters.count(&connection, &pending(agent), begins.0, begins.1)?;
+            let task = pending(agent);
+            counters.count(&connection, Counted::of(&task), begins.0, begins.1)?;
         }
         counters.write(&connection)?;
         let waiting = REMEMBERED_MAX as u64 + 1 - 3;

@@ -10,7 +10,7 @@ use sidestream_core::{
 use super::failure::Result;
 use super::prepare::prepare;
 use super::transaction::{Decided, Transaction};
-use crate::store::counts::limits_on;
+use crate::store::counts::{Counted, limits_on};
 use crate::store::{Admission, Answer, ApiKey, Request, Told};
 
 impl Transaction<'_> {
@@ -123,11 +123,11 @@ impl Transaction<'_> {
         let Some(stored) = self.find(namespace, id)? else {
             return Ok(Err(Rejection::NotFound(id.clone())));
         };
-        let status = stored.task.status;
-        if !stored.task.is_external() && !status.is_terminal() {
+        let (task, status) = (&stored.task, stored.task.status);
+        if !task.is_external() && !status.is_terminal() {
             return Ok(Err(Rejection::NotEnded(status)));
         }
-        self.remove(&stored)?;
+        self.remove(stored.key, Counted::of(task), status, task.seq)?;
         Ok(Ok(Answer::Removed(1)))
     }
 

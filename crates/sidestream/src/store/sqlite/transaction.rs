@@ -18,6 +18,7 @@ use super::prepare::prepare;
 use super::row::{self, Updates};
 use super::tasks::Tasks;
 use super::unwritten::Unwritten;
+use crate::store::counts::Counted;
 use crate::store::stored::Stored;
 
 /// What a request comes to: done, refused, or not done at all.
@@ -194,7 +195,7 @@ impl<'w> Transaction<'w> {
         let after = Arc::new(after);
         let from = before.as_ref().map(|before| before.task.status);
         let (counters, to) = (&mut self.memory.counters, after.task.status);
-        counters.count(self.connection, &after.task, from, Some(to))?;
+        counters.count(self.connection, Counted::of(&after.task), from, Some(to))?;
         self.unwritten.change(before, &after);
         self.memory.tasks.changed(&after);
         Ok(after.task.clone())

@@ -3,13 +3,24 @@
 use std::sync::Arc;
 
 use rusqlite::params;
-use sidestream_core::{Seq, Status, Timestamp};
+use sidestream_core::{AgentId, Namespace, Seq, Status, Timestamp, ToolName};
 
 use super::failure::Result;
 use super::prepare::prepare;
+use super::spec::{required, text};
 use super::transaction::Transaction;
-use crate::store::stored::Stored;
+use crate::store::counts::Counted;
 use crate::store::{Cleanup, Gone, Prune, Rescue, Rescued};
+
+/// An ended task, as far as its removal needs it.
+#[derive(Debug)]
+struct Old {
+    key: i64,
+    namespace: Namespace,
+    tool: ToolName,
+    agent: Option<AgentId>,
+    last: Seq,
+}
 
 impl Transaction<'_> {
     pub(super) fn rescue(&mut self, rescue: &Rescue) -> Result<Rescued> {
@@ -42,7 +53,7 @@ impl Transaction<'_> {
         let mut rows = statement.query([])?;
         let mut keys: Vec<i64> = Vec::new();
         while let Some(row) = rows.next()? {
-            let worker = super::spec::required(row, 1)?;
+            let worker = required(row, 1)?;
             if worker.starts_with(&gone.prefix) && !worker.starts_with(&gone.except) {
                 keys.push(row.get(0)?);
             }
@@ -106,32 +117,64 @@ impl Transaction<'_> {
             (Status::TimedOut, cleanup.failed_before),
             (Status::Cancelled, cleanup.failed_before),
         ];
-        let sql = "SELECT key FROM tasks INDEXED BY tasks_to_clean
-            WHERE completed_at_ms IS NOT NULL AND is_external = 0
-                AND status = ? AND is_untold = ? AND completed_at_ms < ?
-            ORDER BY completed_at_ms, key LIMIT ?";
         let mut removed = 0;
         for (status, before) in ends {
             for (is_untold, before) in [(false, before), (true, before.min(cleanup.untold_before))]
             {
                 let left = u64::from(cleanup.limit).saturating_sub(removed);
-                let left = i64::try_from(left).unwrap_or(i64::MAX);
-                let params = params![status.as_str(), is_untold, before.ms(), left];
-                for key in self.keys(sql, params)? {
-                    if let Some(stored) = self.find_by_key(key)? {
-                        self.remove(&stored)?;
-                        removed += 1;
-                    }
+                for old in self.old(status, is_untold, before, left)? {
+                    let counted = Counted {
+                        namespace: &old.namespace,
+                        tool: &old.tool,
+                        agent: old.agent.as_ref(),
+                        is_external: false,
+                    };
+                    self.remove(old.key, counted, status, old.last)?;
+                    removed += 1;
                 }
             }
         }
         Ok(removed)
     }
 
+    /// Tasks that ended so before a time, those that ended first.
+    fn old(
+        &self,
+        status: Status,
+        is_untold: bool,
+        before: Timestamp,
+        limit: u64,
+    ) -> Result<Vec<Old>> {
+        let sql = "SELECT key, namespace, tool_name, agent_id, seq
+            FROM tasks INDEXED BY tasks_to_clean
+            WHERE completed_at_ms IS NOT NULL AND is_external = 0
+                AND status = ? AND is_untold = ? AND completed_at_ms < ?
+            ORDER BY completed_at_ms, key LIMIT ?";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut statement = prepare(self.connection, sql)?;
+        let mut rows = statement.query(params![status.as_str(), is_untold, before.ms(), limit])?;
+        let mut old = Vec::new();
+        while let Some(row) = rows.next()? {
+            old.push(Old {
+                key: row.get(0)?,
+                namespace: Namespace::new(required(row, 1)?)?,
+                tool: ToolName::new(required(row, 2)?)?,
+                agent: text(row, 3)?.map(AgentId::new).transpose()?,
+                last: Seq(row.get::<_, i64>(4)?.cast_unsigned()),
+            });
+        }
+        Ok(old)
+    }
+
     /// Removes a task. Its spec stays as long as an event of it does.
-    pub(super) fn remove(&mut self, stored: &Stored) -> Result<()> {
+    pub(super) fn remove(
+        &mut self,
+        key: i64,
+        counted: Counted<'_>,
+        status: Status,
+        last: Seq,
+    ) -> Result<()> {
         let connection = self.connection;
-        let (key, last) = (stored.key, stored.task.seq);
         prepare(connection, "DELETE FROM tasks WHERE key = ?")?.execute([key])?;
         if last <= self.floor {
             prepare(connection, "DELETE FROM specs WHERE key = ?")?.execute([key])?;
@@ -140,7 +183,7 @@ impl Transaction<'_> {
                 .execute([last.0.cast_signed(), key])?;
         }
         let counters = &mut self.memory.counters;
-        counters.count(connection, &stored.task, Some(stored.task.status), None)
+        counters.count(connection, counted, Some(status), None)
     }
 
     pub(super) fn prune(&mut self, prune: &Prune) -> Result<u64> {

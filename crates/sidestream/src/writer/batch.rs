@@ -1,0 +1,294 @@
+//! Gathering the requests of concurrent callers into batches.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use sidestream_core::{Command, Namespace, TaskId};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{Reply, WAITING_BYTES_MAX, Waiting, standing};
+use crate::store::Request;
+
+/// So many requests at most make a batch.
+const BATCH_MAX: usize = 1_024;
+/// So many bytes of payload at most make a batch, but for one request that is larger alone.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// The next batch, as it gathers.
+pub(super) struct Gathering {
+    receiver: mpsc::Receiver<Waiting>,
+    standing: Arc<standing::Place>,
+    closing: CancellationToken,
+    batch: Batch,
+    /// Second requests for a task that the batch names already, and what it has no room for, in order.
+    deferred: VecDeque<Waiting>,
+}
+
+impl Gathering {
+    pub(super) fn new(
+        receiver: mpsc::Receiver<Waiting>,
+        standing: Arc<standing::Place>,
+        closing: CancellationToken,
+    ) -> Self {
+        Self {
+            receiver,
+            standing,
+            closing,
+            batch: Batch::default(),
+            deferred: VecDeque::new(),
+        }
+    }
+
+    /// Waits for a request, or until the worker is to claim; `false` once the writer is closed and nothing
+    /// waits any more.
+    pub(super) async fn wait(&mut self) -> bool {
+        if !self.batch.is_empty() {
+            return true;
+        }
+        let first = tokio::select! {
+            biased;
+            first = self.receiver.recv() => first,
+            () = self.standing.called() => return true,
+            () = self.closing.cancelled() => {
+                self.receiver.close();
+                self.receiver.recv().await
+            }
+        };
+        let is_there = first.is_some();
+        first.into_iter().for_each(|first| self.add(first));
+        is_there
+    }
+
+    /// Gathers what comes, as long as the batch has room for it, until dropped.
+    pub(super) async fn go_on(&mut self) -> Infallible {
+        while self.has_room() {
+            match self.receiver.recv().await {
+                Some(waiting) => self.add(waiting),
+                None => break,
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// What waits now, but one request at most for each task; and a claim of the worker, where there may be
+    /// work for it. Empty, if there is nothing.
+    pub(super) fn take(&mut self) -> Batch {
+        while self.has_room() {
+            match self.receiver.try_recv() {
+                Ok(waiting) => self.add(waiting),
+                Err(_) => break,
+            }
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        for waiting in std::mem::take(&mut self.deferred) {
+            self.add(waiting);
+        }
+        if let Some((request, reply)) = self.standing.claim(batch.all()) {
+            let room = None;
+            batch.late.push(Waiting {
+                request,
+                reply,
+                room,
+            });
+        }
+        batch.complete();
+        batch
+    }
+
+    fn has_room(&self) -> bool {
+        self.batch.has_room() && self.deferred.len() < BATCH_MAX
+    }
+
+    fn add(&mut self, waiting: Waiting) {
+        if self.batch.reserve(&waiting.request) {
+            self.batch.add(waiting);
+        } else {
+            self.deferred.push_back(waiting);
+        }
+    }
+}
+
+impl Drop for Gathering {
+    fn drop(&mut self) {
+        self.standing.leave();
+    }
+}
+
+/// Requests that are to be one transaction.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) requests: Vec<Request>,
+    pub(super) callers: Callers,
+    /// Those that pick tasks themselves, until it is complete.
+    late: Vec<Waiting>,
+    named: HashSet<(Namespace, TaskId)>,
+    bytes: usize,
+}
+
+/// Who waits for the answers to a batch: one to each request, in their order.
+#[derive(Default)]
+pub(super) struct Callers {
+    pub(super) replies: Vec<oneshot::Sender<Reply>>,
+    /// Their shares of what may wait.
+    rooms: Vec<OwnedSemaphorePermit>,
+}
+
+impl Callers {
+    pub(super) fn one(reply: oneshot::Sender<Reply>) -> Self {
+        let replies = vec![reply];
+        Self {
+            replies,
+            ..Self::default()
+        }
+    }
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.late.is_empty()
+    }
+
+    fn has_room(&self) -> bool {
+        let requests = self.requests.len() + self.late.len();
+        requests < BATCH_MAX && self.bytes < BATCH_BYTES_MAX
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Request> {
+        let late = self.late.iter().map(|waiting| &waiting.request);
+        self.requests.iter().chain(late)
+    }
+
+    /// Is there a place for this request? Behind another for the same task there is none: order must be kept.
+    fn reserve(&mut self, request: &Request) -> bool {
+        if !self.has_room() {
+            return false;
+        }
+        let is_first = names(request).is_none_or(|name| self.named.insert(name));
+        if is_first {
+            self.bytes += bytes(request);
+        }
+        is_first
+    }
+
+    /// Takes a request in, for which there is a place.
+    fn add(&mut self, waiting: Waiting) {
+        match waiting.request {
+            Request::Claim(_) | Request::Rescue(_) => self.late.push(waiting),
+            _ => self.push(waiting),
+        }
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        self.requests.push(waiting.request);
+        self.callers.replies.push(waiting.reply);
+        self.callers.rooms.extend(waiting.room);
+    }
+
+    /// Those that pick tasks themselves come last, so that they find what the others left: claims after all
+    /// that may bring them work, so that whoever claims has seen its whole batch.
+    fn complete(&mut self) {
+        let mut late = std::mem::take(&mut self.late);
+        late.sort_by_key(|waiting| matches!(waiting.request, Request::Claim(_)));
+        late.into_iter().for_each(|waiting| self.push(waiting));
+    }
+}
+
+/// The task that a request names.
+fn names(request: &Request) -> Option<(Namespace, TaskId)> {
+    match request {
+        Request::Dispatch { spec, .. } => {
+            Some((spec.identity.namespace.clone(), spec.identity.id.clone()))
+        }
+        Request::Command { namespace, id, .. } | Request::Delete { namespace, id } => {
+            Some((namespace.clone(), id.clone()))
+        }
+        Request::Record { namespace, record } => Some((namespace.clone(), record.id().clone())),
+        Request::Claim(_)
+        | Request::Rescue(_)
+        | Request::Cleanup(_)
+        | Request::Prune(_)
+        | Request::Acknowledge { .. }
+        | Request::AddKey(_)
+        | Request::RevokeKey { .. } => None,
+    }
+}
+
+/// What a request takes of the room for those that wait. One that is larger alone takes all of it.
+pub(super) fn share(request: &Request) -> u32 {
+    u32::try_from(bytes(request).min(WAITING_BYTES_MAX)).expect("it is of limited size")
+}
+
+/// What a request adds to a batch, roughly, in bytes.
+fn bytes(request: &Request) -> usize {
+    const ROW: usize = 256;
+    match request {
+        Request::Dispatch { spec, .. } => ROW + spec.identity.args.bytes(),
+        Request::Record { record, .. } => ROW + record.document().bytes(),
+        Request::Command { command, .. } => match command {
+            Command::Output { payloads, .. } => payloads.iter().map(|p| ROW + p.bytes()).sum(),
+            Command::Complete { result, .. } => ROW + result.as_ref().map_or(0, |r| r.bytes()),
+            Command::Suspend { payload, .. } => ROW + payload.bytes(),
+            Command::Resume { data } => ROW + data.bytes(),
+            _ => ROW,
+        },
+        _ => ROW,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Claim, Rescue};
+    use sidestream_core::{Jitter, WorkerId};
+
+    fn waiting(request: Request) -> Waiting {
+        let (reply, _) = oneshot::channel();
+        let room = None;
+        Waiting {
+            request,
+            reply,
+            room,
+        }
+    }
+
+    /// Whoever claims has seen its whole batch: else what a rescue frees rings no bell that it hears.
+    #[test]
+    fn claims_come_after_all_that_may_bring_them_work() {
+        let claim = Request::Claim(Claim {
+            worker: WorkerId::new("w").expect("it is a name"),
+            tools: Arc::from([]),
+            namespace: None,
+            limit: 1,
+            lease_ms: 1,
+            limits: Arc::default(),
+        });
+        let rescue = Request::Rescue(Rescue {
+            limit: 1,
+            overtime_ms: 1,
+            jitter: Jitter(0),
+            gone: None,
+            spared: Arc::default(),
+        });
+        let revoke = |id: &str| Request::RevokeKey { id: id.into() };
+        let mut batch = Batch::default();
+        for request in [claim, revoke("1"), rescue, revoke("2")] {
+            assert!(batch.reserve(&request));
+            batch.add(waiting(request));
+        }
+        batch.complete();
+        let order: Vec<&str> = batch
+            .requests
+            .iter()
+            .map(|request| match request {
+                Request::Claim(_) => "claim",
+                Request::Rescue(_) => "rescue",
+                Request::RevokeKey { id } => id,
+                _ => "another",
+            })
+            .collect();
+        assert_eq!(order, ["1", "2", "rescue", "claim"]);
+    }
+}
