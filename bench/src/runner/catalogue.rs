@@ -219,7 +219,7 @@ const TASKS: Figure = Figure {
             "pg-boss",
             Program::Node("pgboss.mjs"),
             Postgres,
-            [10, 100, 1_000, 10_000],
+            [5, 50, 500, 5_000],
         ),
         entry(
             "pg-boss",
