@@ -4,8 +4,9 @@
 //! one before is told: alone a caller waits for one commit, a thousand callers share one. The claim of the
 //! process's own worker goes along with whatever may bring it work (`standing`).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use sidestream_core::{LogEntry, Rejection, Seq};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -41,11 +42,13 @@ pub struct Writer {
     closed: CancellationToken,
 }
 
-/// What the writer has done.
+/// What the writer has done, and has at hand.
 #[derive(Debug, Default)]
 struct Counts {
     commits: AtomicU64,
     requests: AtomicU64,
+    /// Requests of the batch that gathers, and of those after it as far as they are known.
+    gathered: AtomicUsize,
 }
 
 /// A request, and who waits for its answer.
@@ -74,7 +77,14 @@ impl Writer {
         let writer_loop = WriterLoop {
             store,
             tail,
-            gathering: Gathering::new(receiver, Arc::clone(&writer.standing), closing),
+            gathering: Gathering {
+                receiver,
+                standing: Arc::clone(&writer.standing),
+                closing,
+                counts: Arc::clone(&counts),
+                batch: Batch::default(),
+                deferred: VecDeque::new(),
+            },
             counts,
             _closed: closed.drop_guard(),
         };
@@ -165,14 +175,17 @@ impl Writer {
     /// How many batches have been committed so far, and how many requests they held.
     #[must_use]
     pub fn commits_and_requests(&self) -> (u64, u64) {
-        let Counts { commits, requests } = &*self.counts;
+        let Counts {
+            commits, requests, ..
+        } = &*self.counts;
         (commits.load(Relaxed), requests.load(Relaxed))
     }
 
     /// How many requests wait for their commit.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.sender.max_capacity() - self.sender.capacity()
+        let sent = self.sender.max_capacity() - self.sender.capacity();
+        sent + self.counts.gathered.load(Relaxed)
     }
 }
 

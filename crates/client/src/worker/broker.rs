@@ -20,7 +20,7 @@ use crate::error::{Error, Problem};
 use crate::stream::Backoff;
 
 /// So many tasks at most are claimed at a time. A server takes no more.
-const CLAIM_MAX: usize = 256;
+const CLAIM_MAX: u32 = 256;
 /// How long a claim waits for a task. A server may allow less.
 const WAIT_MS: u64 = 25_000;
 /// A report is given up, and repeated, after a sixth of a lease, but within these bounds.
@@ -181,7 +181,7 @@ impl Broker for RemoteBroker {
         if self.is_refused.is_cancelled() {
             return Err(WorkError::ShutDown);
         }
-        let limit = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let limit = slots.left();
         let asked = Instant::now();
         let answer = self.claim_or_leave(limit, stop).await;
         let failures = self.failures.load(Relaxed);

@@ -153,3 +153,25 @@ where
         tokio::time::sleep(began.elapsed()).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tasks have the other half.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_removed_takes_half_of_the_time_at_most() {
+        const SLICE: Duration = Duration::from_millis(10);
+        let mut slices = [100, 100, 100, 7].into_iter();
+        let began = Instant::now();
+        let removed = in_slices(100, || {
+            let removed = slices.next().expect("one that is not full was the last");
+            async move {
+                tokio::time::sleep(SLICE).await;
+                Ok(removed)
+            }
+        });
+        assert_eq!(removed.await.expect("nothing fails"), 307);
+        assert_eq!(began.elapsed(), 4 * SLICE + 3 * SLICE);
+    }
+}

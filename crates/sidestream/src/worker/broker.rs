@@ -57,9 +57,35 @@ impl Slots {
     /// Takes those that are free, but so many at most. A claim asks for as many tasks: so it is made as late
     /// as can be.
     #[must_use]
-    pub fn take(&self, max: usize) -> Vec<Slot> {
-        let next = || Arc::clone(&self.0).try_acquire_owned().ok().map(Slot);
-        std::iter::from_fn(next).take(max).collect()
+    pub fn take(&self, max: u32) -> FreeSlots {
+        loop {
+            let free = u32::try_from(self.0.available_permits()).unwrap_or(u32::MAX);
+            // Another may have been quicker.
+            let taken = Arc::clone(&self.0).try_acquire_many_owned(free.min(max));
+            if let Ok(taken) = taken {
+                return FreeSlots(taken);
+            }
+        }
+    }
+}
+
+/// Slots that were free, and are taken: one after the other for a task each, the rest until this is dropped.
+#[derive(Debug)]
+pub struct FreeSlots(OwnedSemaphorePermit);
+
+impl FreeSlots {
+    /// How many are left.
+    #[must_use]
+    pub fn left(&self) -> u32 {
+        u32::try_from(self.0.num_permits()).unwrap_or(u32::MAX)
+    }
+}
+
+impl Iterator for FreeSlots {
+    type Item = Slot;
+
+    fn next(&mut self) -> Option<Slot> {
+        self.0.split(1).map(Slot)
     }
 }
 

@@ -53,27 +53,44 @@ impl Reports {
     }
 }
 
-/// One attempt, and what runs for it.
+/// One attempt.
 struct Execution {
     parts: Arc<Parts>,
     task: Arc<Task>,
     running: Running,
     deadline: Instant,
-    reports: Arc<Reports>,
+    reports: Reports,
     outputs: mpsc::Sender<Emitted>,
-    writing: JoinHandle<Option<()>>,
-    renewing: JoinHandle<Option<()>>,
 }
 
-/// Runs a claimed task to the end of its attempt, and reports it.
+/// Runs a claimed task to the end of its attempt, and reports it. The handler has a task of its own, since it
+/// may block its thread or panic; all else of the attempt is this future.
 pub(crate) async fn execute(parts: Arc<Parts>, task: Task, span: Span, running: Running) {
-    let (execution, mut handling) = Execution::start(parts, Arc::new(task), span, running);
-    let ending = execution.wait_for_end(&mut handling).await;
-    execution.finish(ending, handling).await;
+    let (execution, mut handling, emitted) = Execution::start(parts, task, span, running);
+    let work = async {
+        let ending = execution.wait_for_end(&mut handling).await;
+        execution.finish(ending, handling).await;
+    };
+    // They end the attempt by what they tell `running`.
+    let beside = async {
+        tokio::join!(execution.renew(span), execution.write_outputs(emitted));
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = work => {}
+        () = beside => {}
+    }
 }
 
 impl Execution {
-    fn start(parts: Arc<Parts>, task: Arc<Task>, span: Span, running: Running) -> (Self, Handling) {
+    fn start(
+        parts: Arc<Parts>,
+        task: Task,
+        span: Span,
+        running: Running,
+    ) -> (Self, Handling, mpsc::Receiver<Emitted>) {
+        let task = Arc::new(task);
         let now = Instant::now();
         // The claim's answer came too late.
         if now >= span.give_up_at {
@@ -89,28 +106,17 @@ impl Execution {
             running.stop_token().clone(),
             outputs.clone(),
         );
-        let renew = renew(Arc::clone(&parts), Arc::clone(&task), running.clone(), span);
-        let reports = Arc::<Reports>::default();
-        let write = write_outputs(
-            Arc::clone(&parts),
-            Arc::clone(&task),
-            running.clone(),
-            Arc::clone(&reports),
-            emitted,
-        );
         let handle = call(parts.handler_of(&task), context);
         let handling = parts.spawner.spawn(handle);
         let execution = Self {
             deadline: span.deadline,
-            reports,
+            reports: Reports::default(),
             outputs,
-            renewing: parts.spawner.spawn(renew),
-            writing: parts.spawner.spawn(write),
             parts,
             task,
             running,
         };
-        (execution, handling)
+        (execution, handling, emitted)
     }
 
     async fn wait_for_end(&self, handling: &mut Handling) -> Ending {
@@ -122,7 +128,7 @@ impl Execution {
         }
     }
 
-    async fn finish(self, ending: Ending, handling: Handling) {
+    async fn finish(&self, ending: Ending, handling: Handling) {
         match ending {
             Ending::Returned(outcome) => {
                 let outcome = match self.write_rest().await {
@@ -167,14 +173,12 @@ impl Execution {
         }
     }
 
-    /// What the handler emitted is in the log before its outcome is: `false` when that cannot be said.
+    /// What the handler emitted is in the log before its outcome is: `false` when that cannot be said. From
+    /// then on whoever kept a clone of the context can no longer emit.
     async fn write_rest(&self) -> bool {
         let (done, written) = oneshot::channel();
-        let sent = self.outputs.send(Emitted::Flush(done)).await;
-        let is_written = sent.is_ok() && written.await.is_ok();
-        // Whoever kept a clone of the context can no longer emit.
-        self.writing.abort();
-        is_written
+        let sent = self.outputs.send(Emitted::End(done)).await;
+        sent.is_ok() && written.await.is_ok()
     }
 
     /// The handler has been told to stop: gives it the grace, then drops it. A handler that blocks its
@@ -238,7 +242,7 @@ impl Execution {
     /// Reports the end of the attempt.
     async fn report(&self, command: Command) {
         let command = self.reports.number(command);
-        let told = tell(&self.parts, &self.task, &self.running, command).await;
+        let told = self.tell(command).await;
         let (id, attempt) = (self.task.id(), self.task.attempt);
         match told {
             Err(Some(Error::Rejected(rejection))) => {
@@ -250,12 +254,99 @@ impl Execution {
             Ok(()) | Err(_) => {}
         }
     }
-}
 
-impl Drop for Execution {
-    fn drop(&mut self) {
-        self.renewing.abort();
-        self.writing.abort();
+    /// Keeps the lease. A worker that cannot renew it, whether the store fails or hangs, stops its handler
+    /// before another can have the task.
+    async fn renew(&self, mut span: Span) {
+        let (parts, task, running) = (&self.parts, &self.task, &self.running);
+        let mut doubts = parts.running.doubts();
+        loop {
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(span.renew_at) => {}
+                // Asked at once. The sender is gone only with the whole worker.
+                _ = doubts.changed() => {}
+            }
+            let asked = Instant::now();
+            let command = Command::Renew {
+                attempt: task.attempt,
+                lease_ms: parts.config.lease_ms,
+            };
+            let renewing = parts.broker.report(task.identity(), command);
+            match tokio::time::timeout_at(span.give_up_at, renewing).await {
+                Ok(Ok(())) => span = span.renewed(asked, parts.config.lease()),
+                Ok(Err(Error::Rejected(rejection))) => return running.take(taken_by(&rejection)),
+                Err(_) => return running.take(Reason::Lost),
+                Ok(Err(Error::ShutDown)) => return,
+                Ok(Err(error)) => {
+                    tracing::warn!(task = %task.id(), %error, "the lease was not renewed");
+                    span.renew_at = asked + parts.config.lease() / 12;
+                }
+            }
+        }
+    }
+
+    /// Writes what the handler emits, as much at a time as has gathered, until the end.
+    async fn write_outputs(&self, mut emitted: mpsc::Receiver<Emitted>) {
+        let mut batch = Vec::new();
+        while emitted.recv_many(&mut batch, OUTPUTS_WAITING_MAX).await > 0 {
+            let (mut waiting, mut flushes, mut end) = (VecDeque::new(), Vec::new(), None);
+            for emitted in batch.drain(..) {
+                match emitted {
+                    Emitted::Output(payload, room) => waiting.push_back((payload, room)),
+                    Emitted::Flush(done) => flushes.push(done),
+                    Emitted::End(done) => {
+                        end = Some(done);
+                        break;
+                    }
+                }
+            }
+            while !waiting.is_empty() {
+                let (payloads, _room) = one_report(&mut waiting);
+                let command = self.reports.number(Command::Output {
+                    attempt: self.task.attempt,
+                    report: ReportNumber::NONE,
+                    payloads,
+                });
+                if let Err(refusal) = self.tell(command).await {
+                    tracing::debug!(task = %self.task.id(), ?refusal, "output refused");
+                    return self.running.take(Reason::Lost);
+                }
+            }
+            let is_end = end.is_some();
+            for done in flushes.into_iter().chain(end) {
+                let _ = done.send(());
+            }
+            if is_end {
+                return;
+            }
+        }
+    }
+
+    /// Reports until the store has taken it or says that the attempt is no longer the task's. Repeating is
+    /// harmless, whatever became of the first time: by its number a report taken twice is one.
+    ///
+    /// # Errors
+    /// Why it was refused, or `None` when the attempt was given up before there was an answer.
+    async fn tell(&self, command: Command) -> Result<(), Option<Error>> {
+        let (broker, task) = (&self.parts.broker, &self.task);
+        let mut wait = REPORT_AGAIN_AFTER;
+        loop {
+            match broker.report(task.identity(), command.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error @ (Error::Store(_) | Error::Overloaded { .. })) => {
+                    let attempt = task.attempt;
+                    tracing::warn!(task = %task.id(), %attempt, %error, "report repeated");
+                }
+                Err(refusal) => return Err(Some(refusal)),
+            }
+            tokio::select! {
+                biased;
+                () = self.running.lost() => return Err(None),
+                () = tokio::time::sleep(wait) => {}
+            }
+            wait = REPORT_AGAIN_AFTER_MAX.min(wait * 2);
+        }
     }
 }
 
@@ -314,36 +405,6 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     text.unwrap_or("no message")
 }
 
-/// Keeps the lease. A worker that cannot renew it, whether the store fails or hangs, stops its handler
-/// before another can have the task.
-async fn renew(parts: Arc<Parts>, task: Arc<Task>, running: Running, mut span: Span) {
-    let mut doubts = parts.running.doubts();
-    loop {
-        tokio::select! {
-            biased;
-            () = tokio::time::sleep_until(span.renew_at) => {}
-            // Asked at once. The sender is gone only with the whole worker.
-            _ = doubts.changed() => {}
-        }
-        let asked = Instant::now();
-        let command = Command::Renew {
-            attempt: task.attempt,
-            lease_ms: parts.config.lease_ms,
-        };
-        let renewing = parts.broker.report(task.identity(), command);
-        match tokio::time::timeout_at(span.give_up_at, renewing).await {
-            Ok(Ok(())) => span = span.renewed(asked, parts.config.lease()),
-            Ok(Err(Error::Rejected(rejection))) => return running.take(taken_by(&rejection)),
-            Err(_) => return running.take(Reason::Lost),
-            Ok(Err(Error::ShutDown)) => return,
-            Ok(Err(error)) => {
-                tracing::warn!(task = %task.id(), %error, "the lease was not renewed");
-                span.renew_at = asked + parts.config.lease() / 12;
-            }
-        }
-    }
-}
-
 /// Why a renewal was refused.
 fn taken_by(rejection: &Rejection) -> Reason {
     match rejection {
@@ -352,41 +413,6 @@ fn taken_by(rejection: &Rejection) -> Reason {
             ..
         } => Reason::Cancelled,
         _ => Reason::Lost,
-    }
-}
-
-/// Writes what the handler emits, as much at a time as has gathered.
-async fn write_outputs(
-    parts: Arc<Parts>,
-    task: Arc<Task>,
-    running: Running,
-    reports: Arc<Reports>,
-    mut emitted: mpsc::Receiver<Emitted>,
-) {
-    let mut batch = Vec::new();
-    while emitted.recv_many(&mut batch, OUTPUTS_WAITING_MAX).await > 0 {
-        let (mut waiting, mut flushes) = (VecDeque::new(), Vec::new());
-        for emitted in batch.drain(..) {
-            match emitted {
-                Emitted::Output(payload, room) => waiting.push_back((payload, room)),
-                Emitted::Flush(done) => flushes.push(done),
-            }
-        }
-        while !waiting.is_empty() {
-            let (payloads, _room) = one_report(&mut waiting);
-            let command = reports.number(Command::Output {
-                attempt: task.attempt,
-                report: ReportNumber::NONE,
-                payloads,
-            });
-            if let Err(refusal) = tell(&parts, &task, &running, command).await {
-                tracing::debug!(task = %task.id(), ?refusal, "output refused");
-                return running.take(Reason::Lost);
-            }
-        }
-        for done in flushes {
-            let _ = done.send(());
-        }
     }
 }
 
@@ -401,36 +427,6 @@ fn one_report<Room>(waiting: &mut VecDeque<(Json, Room)>) -> (Vec<Json>, Vec<Roo
     };
     let count = waiting.iter().map(fits).take_while(|it| *it).count();
     waiting.drain(..count).unzip()
-}
-
-/// Reports until the store has taken it or says that the attempt is no longer the task's. Repeating is
-/// harmless, whatever became of the first time: by its number a report taken twice is one.
-///
-/// # Errors
-/// Why it was refused, or `None` when the attempt was given up before there was an answer.
-async fn tell(
-    parts: &Parts,
-    task: &Task,
-    running: &Running,
-    command: Command,
-) -> Result<(), Option<Error>> {
-    let mut wait = REPORT_AGAIN_AFTER;
-    loop {
-        match parts.broker.report(task.identity(), command.clone()).await {
-            Ok(()) => return Ok(()),
-            Err(error @ (Error::Store(_) | Error::Overloaded { .. })) => {
-                let attempt = task.attempt;
-                tracing::warn!(task = %task.id(), %attempt, %error, "report repeated");
-            }
-            Err(refusal) => return Err(Some(refusal)),
-        }
-        tokio::select! {
-            biased;
-            () = running.lost() => return Err(None),
-            () = tokio::time::sleep(wait) => {}
-        }
-        wait = REPORT_AGAIN_AFTER_MAX.min(wait * 2);
-    }
 }
 
 #[cfg(test)]

@@ -219,6 +219,8 @@ pub(crate) enum Emitted {
     Output(Json, OwnedSemaphorePermit),
     /// Everything before it is in the log once this is answered.
     Flush(oneshot::Sender<()>),
+    /// The same, and nothing after it will be.
+    End(oneshot::Sender<()>),
 }
 
 /// What a handler knows of its attempt, and can do while it runs. Cloning shares it.

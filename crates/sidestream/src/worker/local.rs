@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::store::{self, Answer, Request, Store};
-use crate::worker::broker::{Broker, Claimed, Slot, Slots};
+use crate::worker::broker::{Broker, Claimed, FreeSlots, Slots};
 use crate::worker::running::{RunningTasks, Work};
 use crate::writer::{Claimant, Reply, Writer};
 
 /// So many tasks at most are claimed at a time: as many as a batch has requests.
-const CLAIM_MAX: usize = 1_024;
+const CLAIM_MAX: u32 = 1_024;
 
 /// Claims from a store of this process. What is committed here takes a claim along; when others commit, or
 /// a task comes due, one goes by itself.
@@ -57,7 +57,7 @@ enum Next {
 /// A claim that has gone, and what it took along.
 #[derive(Debug)]
 struct Gone {
-    slots: Vec<Slot>,
+    slots: FreeSlots,
     since: Instant,
     /// What had happened by then.
     seen: Work,
@@ -79,11 +79,11 @@ impl Claimant for Claims {
 
     fn claim(&self) -> Option<(Request, oneshot::Sender<Reply>)> {
         let slots = self.slots.take(CLAIM_MAX);
-        if slots.is_empty() {
+        if slots.left() == 0 {
             return None;
         }
         let claim = store::Claim {
-            limit: u32::try_from(slots.len()).unwrap_or(u32::MAX),
+            limit: slots.left(),
             ..self.claim.clone()
         };
         let (reply, answer) = oneshot::channel();
@@ -194,7 +194,7 @@ impl LocalBroker {
             }
         };
         let next = match claimed.next_due {
-            _ if claimed.tasks.len() == gone.slots.len() => Next::Now,
+            _ if claimed.tasks.len() == gone.slots.left() as usize => Next::Now,
             Some(at) => Next::Due(at),
             None => Next::WhenToldTo,
         };

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use hashbrown::HashSet;
 use sidestream_core::{Command, Namespace, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Reply, WAITING_BYTES_MAX, Waiting, standing};
+use super::{Counts, Reply, WAITING_BYTES_MAX, Waiting, standing};
 use crate::store::Request;
 
 /// So many requests at most make a batch.
@@ -19,29 +20,16 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 
 /// The next batch, as it gathers.
 pub(super) struct Gathering {
-    receiver: mpsc::Receiver<Waiting>,
-    standing: Arc<standing::Place>,
-    closing: CancellationToken,
-    batch: Batch,
+    pub(super) receiver: mpsc::Receiver<Waiting>,
+    pub(super) standing: Arc<standing::Place>,
+    pub(super) closing: CancellationToken,
+    pub(super) counts: Arc<Counts>,
+    pub(super) batch: Batch,
     /// Second requests for a task that the batch names already, and what it has no room for, in order.
-    deferred: VecDeque<Waiting>,
+    pub(super) deferred: VecDeque<Waiting>,
 }
 
 impl Gathering {
-    pub(super) fn new(
-        receiver: mpsc::Receiver<Waiting>,
-        standing: Arc<standing::Place>,
-        closing: CancellationToken,
-    ) -> Self {
-        Self {
-            receiver,
-            standing,
-            closing,
-            batch: Batch::default(),
-            deferred: VecDeque::new(),
-        }
-    }
-
     /// Waits for a request, or until the worker is to claim; `false` once the writer is closed and nothing
     /// waits any more.
     pub(super) async fn wait(&mut self) -> bool {
@@ -86,6 +74,7 @@ impl Gathering {
         for waiting in std::mem::take(&mut self.deferred) {
             self.add(waiting);
         }
+        self.count();
         if let Some((request, reply)) = self.standing.claim(batch.all()) {
             let room = None;
             batch.late.push(Waiting {
@@ -108,6 +97,12 @@ impl Gathering {
         } else {
             self.deferred.push_back(waiting);
         }
+        self.count();
+    }
+
+    fn count(&self) {
+        let gathered = self.batch.len() + self.deferred.len();
+        self.counts.gathered.store(gathered, Relaxed);
     }
 }
 
@@ -147,13 +142,16 @@ impl Callers {
 }
 
 impl Batch {
+    fn len(&self) -> usize {
+        self.requests.len() + self.late.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.late.is_empty()
+        self.len() == 0
     }
 
     fn has_room(&self) -> bool {
-        let requests = self.requests.len() + self.late.len();
-        requests < BATCH_MAX && self.bytes < BATCH_BYTES_MAX
+        self.len() < BATCH_MAX && self.bytes < BATCH_BYTES_MAX
     }
 
     fn all(&self) -> impl Iterator<Item = &Request> {
@@ -290,5 +288,46 @@ mod tests {
             })
             .collect();
         assert_eq!(order, ["1", "2", "rescue", "claim"]);
+    }
+
+    /// While a batch is being committed the next gathers, and all that wait are counted.
+    #[tokio::test]
+    async fn a_second_request_for_a_task_waits_for_the_batch_after() {
+        let (sender, receiver) = mpsc::channel(8);
+        let mut gathering = Gathering {
+            receiver,
+            standing: Arc::default(),
+            closing: CancellationToken::new(),
+            counts: Arc::default(),
+            batch: Batch::default(),
+            deferred: VecDeque::new(),
+        };
+        let counts = Arc::clone(&gathering.counts);
+        let delete = |id: &str| Request::Delete {
+            namespace: Namespace::default(),
+            id: TaskId::new(id).expect("a plain id"),
+        };
+        for id in ["a", "b", "a", "c", "a"] {
+            let sent = sender.send(waiting(delete(id))).await;
+            assert!(sent.is_ok());
+        }
+        tokio::select! {
+            biased;
+            never = gathering.go_on() => match never {},
+            () = tokio::task::yield_now() => {}
+        }
+        let mut batches = Vec::new();
+        let mut left = vec![counts.gathered.load(Relaxed)];
+        while !gathering.batch.is_empty() {
+            let batch = gathering.take();
+            let ids = batch.requests.iter().map(|request| match request {
+                Request::Delete { id, .. } => id.to_string(),
+                other => panic!("{other:?}"),
+            });
+            batches.push(ids.collect::<Vec<_>>().concat());
+            left.push(counts.gathered.load(Relaxed));
+        }
+        assert_eq!(batches, ["abc", "a", "a"]);
+        assert_eq!(left, [5, 2, 1, 0]);
     }
 }
