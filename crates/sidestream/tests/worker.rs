@@ -299,3 +299,30 @@ async fn outputs_wait_by_their_bytes_and_are_told_in_small_reports() {
     assert_eq!(bytes_of.values().sum::<usize>(), 40 * HALF_MIB);
     assert!(bytes_of.values().all(|bytes| *bytes <= 1 << 20));
 }
+
+/// Reports are numbered in the order in which they are made, and the end is the last: an output that came
+/// through while the end is repeated would make that one a repetition, and the task would run for ever.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_emitted_behind_the_end() {
+    let store = faulty_store();
+    let (keep, mut kept) = mpsc::unbounded_channel();
+    let own = Arc::clone(&store);
+    let tool = Tool::new("leaky", move |context: Context, (): ()| {
+        own.set_faults(Faults::OUTAGE);
+        let kept = keep.send(context);
+        async move {
+            kept.expect("the test listens");
+            Ok::<_, HandlerError>("done")
+        }
+    });
+    let manager = manager(&store, tool).await;
+    let id = dispatch(&manager, NewTask::new("leaky")).await;
+    let context: Context = kept.recv().await.expect("it runs");
+    sleep(Duration::from_millis(1)).await;
+    assert!(manager.get(&id).await.is_err(), "there is no outage");
+    assert!(context.output("late").await.is_err());
+    store.set_faults(Faults::NONE);
+    let task = end_of(&manager, &id).await;
+    assert_eq!(task.status, Status::Completed);
+    assert_eq!(outputs(&store).await, [] as [String; 0]);
+}
