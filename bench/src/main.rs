@@ -68,7 +68,6 @@ fn carry_out(options: &Options) -> anyhow::Result<()> {
     }
 }
 
-/// On SQLite, where files can grow.
 fn soak(seconds: usize, dir: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(dir)?;
     let place = tempfile::Builder::new().prefix("soak-").tempdir_in(dir)?;
@@ -77,8 +76,7 @@ fn soak(seconds: usize, dir: &Path) -> anyhow::Result<()> {
         line_seconds: seconds.div_ceil(30),
     };
     let runtime = tokio::runtime::Runtime::new()?;
-    let soak = figures::soak::run(place.path(), place::Kind::Sqlite, None, settings);
-    let found = runtime.block_on(soak)?;
+    let found = runtime.block_on(figures::soak::run(place.path(), settings))?;
     println!("{}", serde_json::to_string_pretty(&found.values)?);
     println!("{}", found.verified);
     Ok(())

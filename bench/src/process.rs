@@ -17,6 +17,11 @@ pub(crate) fn cpu_seconds(pid: u32) -> Option<f64> {
     (ticks.len() == 4).then(|| ticks.iter().sum::<u64>() as f64 / TICKS_PER_SECOND)
 }
 
+/// The memory that a process has now, in KiB: `VmRSS`.
+pub(crate) fn resident_kib(pid: u32) -> Option<u64> {
+    field_kib(pid, "VmRSS:")
+}
+
 /// The most memory that a process has had, in KiB: `VmHWM`.
 pub(crate) fn peak_kib(pid: u32) -> Option<u64> {
     field_kib(pid, "VmHWM:")

@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use rusqlite::{Connection, OpenFlags};
 use sidestream::{
     ChunkStream, ChunkType, Config, Context, Filter, HandlerError, NewTask, Retention,
-    SnapshotKind, Store, StreamOptions, TaskManager, Tool,
+    SnapshotKind, SqliteOptions, SqliteStore, Store, StreamOptions, TaskManager, Tool,
 };
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::found::{Found, percentile};
-use crate::place::{Kind, Place};
+use crate::process;
 
 /// How many tasks are in flight while the best rate is looked for.
 const IN_FLIGHT: usize = 100;
@@ -49,18 +50,10 @@ struct Line {
     free_pages: f64,
 }
 
-pub(crate) async fn run(
-    dir: &Path,
-    kind: Kind,
-    url: Option<&str>,
-    settings: Settings,
-) -> anyhow::Result<Found> {
-    let place = Place::of(kind, dir, url)?;
-    let file = match &place {
-        Place::Sqlite(dir) => Some(dir.join("sidestream.db")),
-        Place::Memory | Place::Postgres(_) => None,
-    };
-    let store = place.open().await?;
+/// On SQLite, where files can grow.
+pub(crate) async fn run(dir: &Path, settings: Settings) -> anyhow::Result<Found> {
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir, SqliteOptions::default())?);
+    let file = dir.join("sidestream.db");
     let mut soak = Soak::start(Arc::clone(&store), file).await?;
     soak.line(KEPT + BEST / 2).await?;
     let best = soak.line(BEST).await?.per_second;
@@ -158,12 +151,12 @@ struct Soak {
     is_paced: bool,
     started: Instant,
     completed: u64,
-    file: Option<PathBuf>,
+    file: PathBuf,
     working: JoinSet<()>,
 }
 
 impl Soak {
-    async fn start(store: Arc<dyn Store>, file: Option<PathBuf>) -> anyhow::Result<Self> {
+    async fn start(store: Arc<dyn Store>, file: PathBuf) -> anyhow::Result<Self> {
         let config = Config {
             concurrency: SLOTS,
             concurrency_per_agent: None,
@@ -245,19 +238,17 @@ impl Soak {
         }
         let took = begun.elapsed().as_secs_f64();
         self.completed += latencies_ms.len() as u64;
-        let bytes = |path: PathBuf| std::fs::metadata(path).map_or(0.0, |found| found.len() as f64);
-        let file = self.file.clone();
+        let bytes = |path: &Path| std::fs::metadata(path).map_or(0.0, |found| found.len() as f64);
+        let memory_kib = process::resident_kib(std::process::id());
         Ok(Line {
             per_second: latencies_ms.len() as f64 / took,
             p50_ms: percentile(&mut latencies_ms, 0.5),
             p99_ms: percentile(&mut latencies_ms, 0.99),
             max_ms: percentile(&mut latencies_ms, 1.0),
-            memory_kib: memory_kib()?,
-            file_bytes: file.clone().map_or(0.0, bytes),
-            wal_bytes: file
-                .clone()
-                .map_or(0.0, |file| bytes(file.with_extension("db-wal"))),
-            free_pages: file.map_or(Ok(0.0), |file| free_pages(&file))?,
+            memory_kib: memory_kib.context("/proc does not say VmRSS")? as f64,
+            file_bytes: bytes(&self.file),
+            wal_bytes: bytes(&self.file.with_extension("db-wal")),
+            free_pages: free_pages(&self.file)?,
         })
     }
 
@@ -277,13 +268,6 @@ async fn dispatch(manager: TaskManager, places: Arc<Semaphore>, started: Instant
             .agent("bench");
         manager.dispatch(task).await.expect("accepted");
     }
-}
-
-fn memory_kib() -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
-    kib.ok_or_else(|| anyhow::anyhow!("/proc/self/status does not say VmRSS"))
 }
 
 fn free_pages(file: &Path) -> anyhow::Result<f64> {

@@ -99,11 +99,9 @@ impl Pruner {
         }
     }
 
-    /// Removes what is too old now, in slices. Events go first: a task whose events have gone goes whole.
+    /// Removes what is too old now.
     pub(crate) async fn clean(&self) -> Result<Cleaned, Error> {
-        let events = in_slices(EVENTS_MAX, || self.prune_log()).await?;
-        let tasks = in_slices(TASKS_MAX, || self.remove_tasks()).await?;
-        Ok(Cleaned { tasks, events })
+        in_slices(|| self.prune_log(), || self.remove_tasks()).await
     }
 
     async fn remove_tasks(&self) -> Result<u64, Error> {
@@ -136,19 +134,26 @@ impl Pruner {
     }
 }
 
-/// Removes slice after slice, until one is not full. In between it waits for as long as a slice took, so that
-/// tasks have half of the store's time at least, however much there is to remove.
-async fn in_slices<R>(full: u32, mut remove: impl FnMut() -> R) -> Result<u64, Error>
+/// Removes a slice of the log and one of tasks, again and again, until neither is full. The log goes first: a task
+/// whose events have gone goes whole. They take turns: however fast events come, tasks go too. And between two turns
+/// it waits for as long as one took, so that whoever works has half of the store's time at least.
+async fn in_slices<Events, Tasks>(
+    mut prune: impl FnMut() -> Events,
+    mut remove: impl FnMut() -> Tasks,
+) -> Result<Cleaned, Error>
 where
-    R: Future<Output = Result<u64, Error>>,
+    Events: Future<Output = Result<u64, Error>>,
+    Tasks: Future<Output = Result<u64, Error>>,
 {
-    let mut all = 0;
+    let mut cleaned = Cleaned::default();
     loop {
         let began = Instant::now();
-        let removed = remove().await?;
-        all += removed;
-        if removed < u64::from(full) {
-            return Ok(all);
+        let events = prune().await?;
+        let tasks = remove().await?;
+        cleaned.events += events;
+        cleaned.tasks += tasks;
+        if events < u64::from(EVENTS_MAX) && tasks < u64::from(TASKS_MAX) {
+            return Ok(cleaned);
         }
         tokio::time::sleep(began.elapsed()).await;
     }
@@ -158,20 +163,48 @@ where
 mod tests {
     use super::*;
 
-    /// Tasks have the other half.
-    #[tokio::test(start_paused = true)]
-    async fn what_is_removed_takes_half_of_the_time_at_most() {
-        const SLICE: Duration = Duration::from_millis(10);
-        let mut slices = [100, 100, 100, 7].into_iter();
-        let began = Instant::now();
-        let removed = in_slices(100, || {
-            let removed = slices.next().expect("one that is not full was the last");
-            async move {
+    const SLICE: Duration = Duration::from_millis(10);
+
+    /// What slices of these sizes remove, each in so long a time; nothing, after the last.
+    fn removing(
+        slices: impl IntoIterator<Item = u32>,
+    ) -> impl FnMut() -> futures::future::BoxFuture<'static, Result<u64, Error>> {
+        let mut slices = slices.into_iter().collect::<Vec<_>>().into_iter();
+        move || {
+            let removed = u64::from(slices.next().unwrap_or(0));
+            Box::pin(async move {
                 tokio::time::sleep(SLICE).await;
                 Ok(removed)
+            })
+        }
+    }
+
+    /// Those who work have the other half.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_removed_takes_half_of_the_time_at_most() {
+        let began = Instant::now();
+        let cleaned = in_slices(removing([7]), removing([TASKS_MAX, TASKS_MAX, 3]));
+        let cleaned = cleaned.await.expect("nothing fails");
+        let tasks = u64::from(2 * TASKS_MAX + 3);
+        assert_eq!(cleaned, Cleaned { tasks, events: 7 });
+        assert_eq!(began.elapsed(), 3 * 2 * SLICE + 2 * 2 * SLICE);
+    }
+
+    /// R7: neither waits for the other to be done, which may be never.
+    #[tokio::test(start_paused = true)]
+    async fn tasks_go_while_more_and_more_events_are_old() {
+        let (removed, mut tasks) = (std::cell::Cell::new(0), removing([TASKS_MAX, 5]));
+        let remove = || {
+            let next = tasks();
+            async {
+                let slice = next.await?;
+                removed.set(removed.get() + slice);
+                Ok(slice)
             }
-        });
-        assert_eq!(removed.await.expect("nothing fails"), 307);
-        assert_eq!(began.elapsed(), 4 * SLICE + 3 * SLICE);
+        };
+        let always = removing(std::iter::repeat_n(EVENTS_MAX, 1_000));
+        let cleaning = tokio::time::timeout(10 * SLICE, in_slices(always, remove));
+        assert!(cleaning.await.is_err(), "the log is never done");
+        assert_eq!(removed.get(), u64::from(TASKS_MAX + 5));
     }
 }
