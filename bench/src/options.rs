@@ -33,6 +33,14 @@ pub(crate) struct Options {
         value_parser = clap::value_parser!(u64).range(1..=100_000)
     )]
     pub(crate) in_flight: Vec<u64>,
+    /// How many tasks are stored, where that is a figure's setting. Ten million take 20 GB, twice, and half an hour.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "1000,10000,100000,1000000",
+        value_parser = clap::value_parser!(u64).range(1..=100_000_000)
+    )]
+    pub(crate) stored: Vec<u64>,
     /// Rounds; the median counts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) runs: u32,

@@ -25,6 +25,8 @@ use crate::work::Work;
 
 /// No run may take longer: whoever needs it is stuck, or has too much to do.
 const RUN_MOST: Duration = Duration::from_secs(240);
+/// So much longer for each million tasks that must be stored first.
+const RUN_MOST_PER_MILLION: Duration = Duration::from_secs(300);
 
 /// One line of the results, and who is to fill it.
 struct Planned {
@@ -160,10 +162,8 @@ fn check(what: &str, asked: &[String], mut known: Vec<&str>) -> anyhow::Result<(
 
 fn settings(figure: &Figure, options: &Options) -> Vec<BTreeMap<String, u64>> {
     match figure.settings {
-        Settings::InFlight => {
-            let one = |in_flight: &u64| BTreeMap::from([("in_flight".to_owned(), *in_flight)]);
-            options.in_flight.iter().map(one).collect()
-        }
+        Settings::InFlight => each("in_flight", &options.in_flight),
+        Settings::Stored => each("stored", &options.stored),
         Settings::Fixed(all) => {
             let mut all: Vec<_> = all.iter().map(|setting| named(setting)).collect();
             let amounts = all
@@ -175,6 +175,11 @@ fn settings(figure: &Figure, options: &Options) -> Vec<BTreeMap<String, u64>> {
             all
         }
     }
+}
+
+fn each(name: &str, values: &[u64]) -> Vec<BTreeMap<String, u64>> {
+    let values = values.iter();
+    values.map(|value| named(&[(name, *value)])).collect()
 }
 
 fn named(settings: &[(&str, u64)]) -> BTreeMap<String, u64> {
@@ -266,7 +271,10 @@ fn run_once(
         dir,
         settings,
     };
-    child::run(program, &work, server.as_ref(), RUN_MOST)
+    let stored = line.setting.get("stored").copied().unwrap_or(0);
+    let millions = u32::try_from(stored / 1_000_000).unwrap_or(u32::MAX);
+    let most = RUN_MOST + RUN_MOST_PER_MILLION.saturating_mul(millions);
+    child::run(program, &work, server.as_ref(), most)
 }
 
 fn results(plan: &[Planned], at: &str, machine: &Machine, options: &Options) -> Results {

@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use sidestream::{
-    Config, Context, Dispatched, HandlerError, Json, NewTask, Retention, Store, TaskManager, Tool,
+    Config, Context, Dispatched, HandlerError, Json, NewTask, Retention, Status, Store,
+    TaskManager, Tool,
 };
 use sidestream_server::{Server, ServerConfig};
 use tokio::sync::watch;
@@ -18,6 +20,8 @@ use crate::sse::clients::now_us;
 
 /// An output has so many bytes.
 const OUTPUT_BYTES: usize = 200;
+/// More outputs than the ring and the database's page cache hold.
+const WARM_UP_OUTPUTS: u64 = 100_000;
 
 /// How a task emits.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -46,13 +50,15 @@ impl Site {
             let sign = sign.clone();
             async move { emit(&context, pace, sign).await }
         });
+        let warms_up = Tool::new("warms-up", warm_up);
         let config = Config {
             concurrency: u32::try_from(concurrency)?.max(10),
             concurrency_per_agent: None,
             ..Config::default()
         };
         let manager = TaskManager::builder_on(store.clone());
-        let manager = manager.tool(emits).config(config).start().await?;
+        let manager = manager.tool(emits).tool(warms_up).config(config);
+        let manager = manager.start().await?;
         let mut config = ServerConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             ..ServerConfig::default()
@@ -73,6 +79,16 @@ impl Site {
             connections: Some(connections),
             stopping,
         })
+    }
+
+    /// Fills what a server that has been at work holds, whoever watches: the recent end of the log, and pages of
+    /// the database. What it takes from then on is the watchers'.
+    pub(crate) async fn warm_up(&self) -> anyhow::Result<()> {
+        let dispatched = self.manager.dispatch(NewTask::new("warms-up")).await?;
+        let id = dispatched.id().context("it became a task")?;
+        let task = self.manager.wait(id).await?;
+        anyhow::ensure!(task.status == Status::Completed, "{task:?}");
+        Ok(())
     }
 
     /// Dispatches a task for each pace, the n-th on thread `thread-n`; all of them run, and wait for the sign,
@@ -134,6 +150,13 @@ async fn emit(
     for n in 0..pace.outputs {
         let after = Duration::from_micros(pace.first_after_us + n * pace.every_us);
         tokio::time::sleep_until(begun + after).await;
+        context.output_json(output(now_us())).await?;
+    }
+    Ok(())
+}
+
+async fn warm_up(context: Context, (): ()) -> Result<(), HandlerError> {
+    for _ in 0..WARM_UP_OUTPUTS {
         context.output_json(output(now_us())).await?;
     }
     Ok(())

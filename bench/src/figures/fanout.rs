@@ -49,6 +49,7 @@ pub(crate) async fn run(
         first_after_us: every_us * n / TASKS,
     };
     let site_paces: Vec<_> = (0..TASKS).map(pace).collect();
+    site.warm_up().await?;
     site.dispatch(&site_paces).await?;
     let idle_kib = memory_kib();
     let clients = Clients::connect(&Watching {

@@ -28,6 +28,7 @@ pub(crate) async fn run(
         first_after_us: every_us * n / threads,
     };
     let paces: Vec<_> = (0..threads).map(pace).collect();
+    site.warm_up().await?;
     site.dispatch(&paces).await?;
     let idle_kib = memory_kib();
     let clients = Clients::connect(&Watching {

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hasher};
 
 use sidestream::Timestamp;
+use sidestream::core::EventKind;
 
 /// So many lines are shown of a run that nobody asked to see whole.
 const LINES_SHOWN: usize = 60;
@@ -51,5 +52,49 @@ impl Trace {
             let _ = writeln!(text, "{line}");
         }
         text
+    }
+}
+
+/// An event, as a trace shows it.
+pub(crate) struct Line<'a>(pub(crate) &'a EventKind);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            EventKind::Dispatched(spec) => write!(f, "dispatched {}", spec.identity.tool_name),
+            EventKind::Started {
+                attempt,
+                worker,
+                is_resumed,
+            } => {
+                write!(
+                    f,
+                    "started {attempt} by {worker}{}",
+                    if *is_resumed { " resumed" } else { "" }
+                )
+            }
+            EventKind::Output { attempt, payload } => write!(f, "output {attempt} {payload}"),
+            EventKind::Suspended { attempt, .. } => write!(f, "suspended {attempt}"),
+            EventKind::Resumed { data } => write!(f, "resumed {data}"),
+            EventKind::Completed { attempt, .. } => write!(f, "completed {attempt}"),
+            EventKind::Retrying {
+                attempt,
+                error,
+                next_attempt_at,
+            } => {
+                write!(
+                    f,
+                    "retrying {attempt} at {next_attempt_at}: {}",
+                    error.message
+                )
+            }
+            EventKind::Failed { attempt, error } => {
+                write!(f, "failed {attempt}: {}", error.message)
+            }
+            EventKind::TimedOut { attempt, .. } => write!(f, "timed out {attempt}"),
+            EventKind::Cancelled => f.write_str("cancelled"),
+            EventKind::Retried => f.write_str("retried"),
+            EventKind::Recorded(_) => f.write_str("recorded"),
+        }
     }
 }
