@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::found::Found;
+use crate::found::{Found, ready};
 use crate::machine::memory_kib;
 use crate::place::{Kind, Place};
 use crate::site::{Pace, Site};
@@ -61,6 +61,7 @@ pub(crate) async fn run(
         counted_from: outputs * TASKS / 5,
     })
     .await?;
+    ready();
     let cpu = cpu_seconds();
     site.begin();
     let seen = clients.seen().await?;

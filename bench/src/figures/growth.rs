@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sidestream::{Seq, SqliteOptions, SqliteStore, Store};
 
 use super::{list, resume, start, tasks};
-use crate::found::Found;
+use crate::found::{Found, ready};
 use crate::load;
 
 const IN_FLIGHT: usize = 100;
@@ -20,6 +20,7 @@ const BEHIND: u64 = 100_000;
 pub(crate) async fn run(big: &Path, dir: &Path, stored: usize) -> anyhow::Result<Found> {
     let place = dir.join("store");
     load::copy(big, start::load(stored), &place).await?;
+    ready();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&place, SqliteOptions::default())?);
     let listed = list::in_process(&*store, stored).await?;
     let manager = tasks::manager(store, IN_FLIGHT).await?;

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::found::{Found, percentile};
+use crate::found::{Found, percentile, ready};
 use crate::load;
 
 const PAGE: usize = 50;
@@ -33,6 +33,7 @@ struct Asked {
 /// `big` is a folder that keeps the database for the next run.
 pub(crate) async fn run(big: &Path, tasks: usize) -> anyhow::Result<Found> {
     let dir = load::once(big, super::start::load(tasks)).await?;
+    ready();
     let store = SqliteStore::open(dir.join("store"), SqliteOptions::default())?;
     let store: Arc<dyn Store> = Arc::new(store);
     let found = in_process(&*store, tasks).await?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::figures::fanout::Settings;
-use crate::found::Found;
+use crate::found::{Found, ready};
 use crate::machine::memory_kib;
 use crate::place::{Kind, Place};
 use crate::site::{Pace, Site};
@@ -41,6 +41,7 @@ pub(crate) async fn run(
     })
     .await?;
     let connected_kib = memory_kib();
+    ready();
     let cpu = cpu_seconds();
     site.begin();
     let seen = clients.seen().await?;

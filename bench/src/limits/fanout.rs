@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::figures::fanout::Settings;
-use crate::found::Found;
+use crate::found::{Found, ready};
 use crate::site::output;
 use crate::sse::clients::{cpu_seconds, now_us};
 use crate::sse::{Clients, Ids, Watching};
@@ -114,6 +114,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<Found> {
         counted_from: outputs / 5,
     })
     .await?;
+    ready();
     let cpu = cpu_seconds();
     let every = Duration::from_micros(1_000_000 / settings.outputs_per_second);
     let begun = Instant::now();

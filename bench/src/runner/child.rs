@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::servers::Server;
-use crate::found::Answer;
+use crate::found::{Answer, READY};
 use crate::process;
 use crate::results::Run;
 use crate::work::Work;
@@ -19,9 +19,6 @@ use crate::work::Work;
 /// Between two looks at the memory. What a process has at most the kernel remembers, so that only what it took in
 /// its last moments can be missed.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// The line by which a contender says that what comes before was its start-up.
-const READY: &str = "ready";
 
 /// The program, and what stands before the work on its command line.
 #[derive(Debug, Clone)]

@@ -33,9 +33,7 @@ impl<'r> Cells<'r> {
 
     /// A number of fewer bits than its column has.
     pub(super) fn small<T: TryFrom<i64>>(&mut self) -> Result<T> {
-        let number: i64 = self.next()?;
-        let problem = || Failure::Unreadable(format!("the number {number} is out of range"));
-        T::try_from(number).map_err(|_| problem())
+        small(self.next()?)
     }
 
     pub(super) fn text(&mut self) -> Result<&'r str> {
@@ -71,4 +69,10 @@ impl<'r> Cells<'r> {
         let text: Option<&str> = self.next()?;
         Ok(text.map(Json::from_text).transpose()?)
     }
+}
+
+/// A number of fewer bits than its column has.
+pub(super) fn small<T: TryFrom<i64>>(number: i64) -> Result<T> {
+    let problem = || Failure::Unreadable(format!("the number {number} is out of range"));
+    T::try_from(number).map_err(|_| problem())
 }

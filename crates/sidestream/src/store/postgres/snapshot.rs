@@ -9,7 +9,7 @@ use sidestream_core::{
 };
 
 use super::Value;
-use super::cells::Cells;
+use super::cells::{self, Cells};
 use super::failure::Result;
 use super::log;
 use super::reading::Reading;
@@ -36,19 +36,31 @@ pub(super) async fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result
         return Ok(Vec::new());
     }
     let wanted = Wanted::by_filter(&query.namespace, &query.filter, &query.statuses);
-    let columns = "t.key, t.status, t.attempt, t.since_ms, t.seq, t.first_seq";
-    let statement = scan::select(columns, &wanted);
+    // A row for each status: a row for each task would take more than what is in it. Aggregates of one group
+    // see its rows in one order.
+    let columns = "t.status, array_agg(t.first_seq), array_agg(t.key), array_agg(t.attempt), \
+        array_agg(t.since_ms), array_agg(t.seq)";
+    let mut statement = scan::select(columns, &wanted);
+    statement.add(" GROUP BY t.status");
     let mut pins: Vec<(u64, Pin)> = Vec::new();
-    for row in &statement.rows(reading.connection).await? {
-        let mut cells = Cells::of(row);
-        let pin = Pin {
-            key: cells.next()?,
-            status: Status::parse(cells.text()?)?,
-            attempt: Attempt(cells.small()?),
-            since: Timestamp::from_ms(cells.next()?),
-            seq: Seq(cells.unsigned()?),
-        };
-        pins.push((cells.unsigned()?, pin));
+    for row in statement.rows(reading.connection).await? {
+        let mut cells = Cells::of(&row);
+        let status = Status::parse(cells.text()?)?;
+        let mut column = || cells.next::<Vec<i64>>();
+        let (first, keys, attempts) = (column()?, column()?, column()?);
+        let (since, seqs) = (column()?, column()?);
+        drop(row);
+        pins.reserve(keys.len());
+        for (nth, key) in keys.into_iter().enumerate() {
+            let pin = Pin {
+                key,
+                status,
+                attempt: Attempt(cells::small(attempts[nth])?),
+                since: Timestamp::from_ms(since[nth]),
+                seq: Seq(seqs[nth].cast_unsigned()),
+            };
+            pins.push((first[nth].cast_unsigned(), pin));
+        }
     }
     pins.sort_unstable_by_key(|(first, _)| *first);
     Ok(pins.into_iter().map(|(_, pin)| pin).collect())
