@@ -54,7 +54,9 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
             let (tasks, outputs) = (work.number("tasks")?, work.number("outputs")?);
             outputs::run(dir, work.store, url, tasks, outputs).await
         }
-        "fanout" => fanout::run(dir, work.store, url, fanout::Settings::of(work)?).await,
+        "fanout" | "delivery" => {
+            fanout::run(dir, work.store, url, fanout::Settings::of(work)?).await
+        }
         "threads" => threads::run(dir, work.store, url, fanout::Settings::of(work)?).await,
         "snapshot" => snapshot::run(dir, work.store, url, work.number("tasks")?).await,
         "resume" => resume::run(dir, work.store, url, work.number("events")?).await,

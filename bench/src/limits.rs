@@ -33,7 +33,7 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
             let per_second = postgres::lives_per_second(work.url()?, batch, tasks).await?;
             Ok(Found::verified(written(tasks)).value("tasks_per_second", per_second))
         }
-        ("fanout", _) => fanout::run(figures::fanout::Settings::of(work)?).await,
+        ("fanout" | "delivery", _) => fanout::run(figures::fanout::Settings::of(work)?).await,
         ("outputs", Kind::Sqlite) => {
             let events = i64::try_from(work.number("outputs")?)?;
             let per_second = sqlite::events_per_second(&work.dir, 1_000, events)?;
@@ -66,7 +66,7 @@ pub(crate) fn name(work: &Work) -> String {
         ("tasks", Kind::Sqlite) => "bare rusqlite".to_owned(),
         ("tasks", _) => "bare SQL".to_owned(),
         ("outputs", _) => "bare rusqlite, 1,000 to a commit".to_owned(),
-        ("fanout", _) => "bare axum, ready bytes".to_owned(),
+        ("fanout" | "delivery", _) => "bare axum, ready bytes".to_owned(),
         ("latency", _) => "one fsync of this disk".to_owned(),
         ("across", _) => "bare NOTIFY".to_owned(),
         (figure, _) => format!("the limit of {figure}"),

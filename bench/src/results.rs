@@ -15,6 +15,9 @@ use crate::place::Kind;
 pub(crate) struct Results {
     /// When the run began, UTC.
     pub(crate) at: String,
+    /// Where several are read as one: when those before were measured.
+    #[serde(skip)]
+    pub(crate) earlier: Vec<String>,
     pub(crate) machine: Machine,
     /// Was it only a tenth of the work?
     pub(crate) quick: bool,
@@ -74,12 +77,22 @@ impl Results {
         all.context("there are no results")
     }
 
+    /// The days on which they were measured, in order.
+    pub(crate) fn days(&self) -> Vec<&str> {
+        let all = self.earlier.iter().chain([&self.at]);
+        let mut days: Vec<_> = all.map(|at| at.get(..10).unwrap_or(at)).collect();
+        days.dedup();
+        days
+    }
+
     fn followed_by(mut self, mut later: Self) -> Self {
         let is_in_later = |line: &Line| later.lines.iter().any(|other| other.figure == line.figure);
         self.lines.retain(|line| !is_in_later(line));
         self.lines.append(&mut later.lines);
+        self.earlier.push(self.at);
         Self {
             lines: self.lines,
+            earlier: self.earlier,
             ..later
         }
     }

@@ -280,6 +280,7 @@ fn run_once(
 fn results(plan: &[Planned], at: &str, machine: &Machine, options: &Options) -> Results {
     Results {
         at: at.to_owned(),
+        earlier: Vec::new(),
         machine: machine.clone(),
         quick: options.quick,
         lines: plan.iter().map(|planned| planned.line.clone()).collect(),

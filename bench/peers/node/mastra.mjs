@@ -121,7 +121,7 @@ async function durability() {
 }
 
 ready();
-const many = { list, snapshot, fanout };
+const many = { list, snapshot, fanout, delivery: fanout };
 const found = work.figure in many ? await many[work.figure]({ mastra, manager, storage, enqueue }) : await figures[work.figure]();
 answer({
   contender: `Mastra on ${STORES[work.store].name}`,

@@ -149,8 +149,8 @@ const THOUSAND: [u64; 4] = [1_000; 4];
 use Kind::{File, Memory, Postgres, Redis, Sqlite};
 
 pub(super) const FIGURES: &[Figure] = &[
-    TASKS, DRAIN, PICKUP, OUTPUTS, LATENCY, ACROSS, FANOUT, THREADS, SNAPSHOT, LIST, RESUME,
-    GROWTH, START, STORES,
+    TASKS, DRAIN, PICKUP, OUTPUTS, LATENCY, DELIVERY, ACROSS, FANOUT, THREADS, SNAPSHOT, LIST,
+    RESUME, GROWTH, START, STORES,
 ];
 
 const TASKS: Figure = Figure {
@@ -347,6 +347,25 @@ const LATENCY: Figure = Figure {
         mastra(Memory, THOUSAND),
         mastra(Sqlite, THOUSAND),
         mastra(Postgres, THOUSAND),
+    ],
+};
+
+const DELIVERY: Figure = Figure {
+    name: "delivery",
+    title: "A handler's output → an SSE client",
+    about: "Two hundred outputs a second, one at a time, to one client over HTTP, in a process of its own. The limit is \
+            axum, which stores nothing.",
+    unit: "seconds",
+    columns: &[P50, P99],
+    settings: Settings::Fixed(&[&[("clients", 1), ("outputs_per_second", 200)]]),
+    entries: &[
+        ours(Memory, [5; 4]),
+        ours(Sqlite, [5; 4]),
+        ours(Postgres, [5; 4]),
+        limit(Sqlite, [5; 4]),
+        mastra(Memory, [5; 4]),
+        mastra(Sqlite, [5; 4]),
+        mastra(Postgres, [5; 4]),
     ],
 };
 

@@ -30,7 +30,7 @@ fn replaced(text: &str, measured: &str) -> Option<String> {
 }
 
 fn measured(results: &Results, plots: &[(String, String)]) -> String {
-    let day = &results.at[..results.at.len().min(10)];
+    let days = results.days().join(" and ");
     let runs = results
         .lines
         .iter()
@@ -38,7 +38,7 @@ fn measured(results: &Results, plots: &[(String, String)]) -> String {
         .max()
         .unwrap_or(0);
     let mut text = format!(
-        "{day}, {}. Medians of {runs} runs, and in parentheses their least and most.\n\n",
+        "{days}, {}. Medians of {runs} runs, and in parentheses their least and most.\n\n",
         results.machine
     );
     for figure in table::figures(results) {
