@@ -33,7 +33,8 @@ pub(crate) struct Options {
         value_parser = clap::value_parser!(u64).range(1..=100_000)
     )]
     pub(crate) in_flight: Vec<u64>,
-    /// How many tasks are stored, where that is a figure's setting. Ten million take 20 GB, twice, and half an hour.
+    /// How many tasks are stored, where that is a figure's setting. A million take a minute or two to be made, and each
+    /// run works on a copy.
     #[arg(
         long,
         value_delimiter = ',',

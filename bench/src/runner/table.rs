@@ -77,7 +77,8 @@ pub(super) fn of_lines(figure: &Figure, lines: &[&Line]) -> String {
     head.extend(has_limit.then(|| "of the limit".to_owned()));
     head.extend(has_peer.then(|| "ours is".to_owned()));
     head.push(match figure.unit {
-        "seconds" => "CPU s a second".to_owned(),
+        // Of what was asked for: who is too slow takes longer.
+        "seconds" => "CPU s for a second's outputs".to_owned(),
         unit => format!("CPU s per 1,000 {unit}"),
     });
     head.push("peak MiB".to_owned());

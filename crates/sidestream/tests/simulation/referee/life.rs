@@ -111,11 +111,14 @@ impl State {
             EventKind::Started { .. } => None,
             kind => kind.attempt(),
         };
+        let Some(attempt) = reporting else {
+            return Ok(());
+        };
         let story = &self.tasks[index];
-        let is_its_own = |attempt| story.status == Status::Running && story.attempt == attempt;
-        need(reporting.is_none_or(is_its_own), || {
+        let is_its_own = story.status == Status::Running && story.attempt == attempt;
+        need(is_its_own, || {
             format!(
-                "R1: a report of attempt {reporting:?} of a task that is {} at {}",
+                "R1: a report of attempt {attempt} of a task that is {} at {}",
                 story.status, story.attempt
             )
         })
