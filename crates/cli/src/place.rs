@@ -438,10 +438,10 @@ impl Local {
         Ok(Page {
             tasks: page.tasks.iter().map(TaskRecord::from).collect(),
             total: page.total,
-            next_cursor: page.next.map(|key| {
-                let time = key.time.map_or(i64::MIN, Timestamp::ms);
-                format!("{time}.{}", key.key)
-            }),
+            // In the order of creation.
+            next_cursor: page
+                .next
+                .map(|last| format!("{}.{}", last.created_at.ms(), last.key)),
         })
     }
 
@@ -509,10 +509,11 @@ fn shown_key(key: KeptKey) -> ApiKey {
 }
 
 fn page_key(cursor: &str) -> Result<PageKey, Failure> {
-    let key = cursor.split_once('.').and_then(|(time, key)| {
-        let time: i64 = time.parse().ok()?;
+    let key = cursor.split_once('.').and_then(|(created, key)| {
+        let created_at = Timestamp::from_ms(created.parse().ok()?);
         Some(PageKey {
-            time: (time > i64::MIN).then(|| Timestamp::from_ms(time)),
+            time: Some(created_at),
+            created_at,
             key: key.parse().ok()?,
         })
     });

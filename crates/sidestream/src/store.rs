@@ -17,9 +17,8 @@ use async_trait::async_trait;
 use sidestream_core::command::Loss;
 use sidestream_core::wire::SnapshotTask;
 use sidestream_core::{
-    AgentId, Attempt, Command, Epoch, Filter, Jitter, LogEntry, Namespace, Record, Rejection,
-    ReportNumber, ResourceId, RunId, Seq, Spec, Status, Task, TaskId, ThreadId, Timestamp,
-    ToolCallId, ToolName, WorkerId,
+    Attempt, Command, Epoch, Filter, Jitter, LogEntry, Namespace, Record, Rejection, ReportNumber,
+    Seq, Spec, Status, Task, TaskId, ThreadId, Timestamp, ToolName, WorkerId,
 };
 use tokio::sync::watch;
 
@@ -29,7 +28,10 @@ pub mod conformance;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod counts;
 pub mod finding;
+mod list;
 pub mod memory;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod order;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -45,6 +47,7 @@ mod waiting;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod wanted;
 
+pub use list::{ListQuery, Page, PageKey, PageStart, TimeField};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
@@ -363,7 +366,8 @@ impl Rescue {
 pub struct Rescued {
     /// How many attempts it ended.
     pub ended: u64,
-    /// When the next lease, or deadline with overtime, ends.
+    /// When to look again: no lease ends before it, nor a deadline with overtime. Of those whose deadline is still
+    /// to come, it is the deadline itself, or the end of the lease if that is sooner.
     pub next: Option<Timestamp>,
 }
 
@@ -478,139 +482,6 @@ pub struct Pin {
     pub since: Timestamp,
     /// Its last event then.
     pub seq: Seq,
-}
-
-/// Which tasks to list, in which order.
-#[derive(Debug, Clone)]
-pub struct ListQuery {
-    /// The tenant's room.
-    pub namespace: Namespace,
-    /// Any of these; any at all, if empty.
-    pub statuses: Vec<Status>,
-    /// Of this agent.
-    pub agent_id: Option<AgentId>,
-    /// Of this call of an agent.
-    pub run_id: Option<RunId>,
-    /// Of this conversation.
-    pub thread_id: Option<ThreadId>,
-    /// For this user or object.
-    pub resource_id: Option<ResourceId>,
-    /// Of this tool.
-    pub tool_name: Option<ToolName>,
-    /// This call of a tool.
-    pub tool_call_id: Option<ToolCallId>,
-    /// Only those kept for an owner elsewhere (`true`), or only those dispatched here (`false`).
-    pub is_external: Option<bool>,
-    /// Whose time [`ListQuery::date_field`] is at or after this.
-    pub from: Option<Timestamp>,
-    /// Whose time [`ListQuery::date_field`] is before this.
-    pub to: Option<Timestamp>,
-    /// Which time `from` and `to` are about. A task without it does not match either.
-    pub date_field: TimeField,
-    /// By which time they are ordered, then by the order of dispatch. A task without it comes first
-    /// (ascending), or last (descending).
-    pub order_by: TimeField,
-    /// Latest first?
-    pub is_descending: bool,
-    /// Where the page begins.
-    pub start: PageStart,
-    /// At most so many; 0 gives none, and the total.
-    pub limit: usize,
-    /// The page ends with the task that brings it to so many bytes, and says where the next begins; not one
-    /// that begins after a number of tasks, whose like are asked for by number.
-    pub bytes_max: usize,
-}
-
-impl ListQuery {
-    /// All tasks of a namespace, oldest first, at most `limit` of them.
-    #[must_use]
-    pub fn new(namespace: Namespace, limit: usize) -> Self {
-        Self {
-            namespace,
-            statuses: Vec::new(),
-            agent_id: None,
-            run_id: None,
-            thread_id: None,
-            resource_id: None,
-            tool_name: None,
-            tool_call_id: None,
-            is_external: None,
-            from: None,
-            to: None,
-            date_field: TimeField::CreatedAt,
-            order_by: TimeField::CreatedAt,
-            is_descending: false,
-            start: PageStart::Beginning,
-            limit,
-            bytes_max: usize::MAX,
-        }
-    }
-
-    /// How many bytes this page may have.
-    pub(crate) fn page_bytes_max(&self) -> usize {
-        match self.start {
-            PageStart::Offset(_) => usize::MAX,
-            _ => self.bytes_max,
-        }
-    }
-}
-
-/// Where a page begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PageStart {
-    /// With the first task.
-    Beginning,
-    /// After so many tasks: costs the skipping of them.
-    Offset(usize),
-    /// After the last task of another page: costs the same at any depth.
-    After(PageKey),
-}
-
-/// The last task of a page, as the place where the next begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageKey {
-    /// Its time, by [`ListQuery::order_by`].
-    pub time: Option<Timestamp>,
-    /// The store's own number of it.
-    pub key: i64,
-}
-
-/// One of a task's times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TimeField {
-    /// When it was dispatched.
-    #[default]
-    CreatedAt,
-    /// When its latest attempt began.
-    StartedAt,
-    /// Since when it is suspended.
-    SuspendedAt,
-    /// When it ended.
-    CompletedAt,
-}
-
-impl TimeField {
-    /// That time of a task.
-    #[must_use]
-    pub fn of(self, task: &Task) -> Option<Timestamp> {
-        match self {
-            Self::CreatedAt => Some(task.created_at),
-            Self::StartedAt => task.started_at,
-            Self::SuspendedAt => task.suspended_at,
-            Self::CompletedAt => task.completed_at,
-        }
-    }
-}
-
-/// A page of tasks.
-#[derive(Debug, Clone)]
-pub struct Page {
-    /// In the order asked for.
-    pub tasks: Vec<Task>,
-    /// How many match in all, exactly, when the page was read.
-    pub total: u64,
-    /// Where the next page begins; `None` when there is none.
-    pub next: Option<PageKey>,
 }
 
 /// An API key as it is kept: never the key itself.

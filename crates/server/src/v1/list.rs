@@ -261,7 +261,8 @@ fn place(params: &mut Params, query: &ListQuery) -> Result<(PageStart, usize), I
 /// A page's cursor: the order that it is of, and the last task's place in it.
 fn write_cursor(key: PageKey, query: &ListQuery) -> String {
     let time = key.time.map_or("none".to_owned(), |at| at.ms().to_string());
-    format!("{}.{time}.{}", order(query), key.key)
+    let created = key.created_at.ms();
+    format!("{}.{time}.{created}.{}", order(query), key.key)
 }
 
 fn read_cursor(text: &str, query: &ListQuery) -> Result<PageKey, Invalid> {
@@ -269,13 +270,17 @@ fn read_cursor(text: &str, query: &ListQuery) -> Result<PageKey, Invalid> {
         .strip_prefix(&order(query))
         .and_then(|rest| rest.strip_prefix('.'));
     let key = rest.and_then(|rest| {
-        let (time, key) = rest.split_once('.')?;
-        let time = match time {
-            "none" => None,
-            ms => Some(Timestamp::from_ms(ms.parse().ok()?)),
-        };
-        let key = key.parse().ok()?;
-        Some(PageKey { time, key })
+        let (time, rest) = rest.split_once('.')?;
+        let (created, key) = rest.split_once('.')?;
+        let at = |ms: &str| Some(Timestamp::from_ms(ms.parse().ok()?));
+        Some(PageKey {
+            time: match time {
+                "none" => None,
+                ms => Some(at(ms)?),
+            },
+            created_at: at(created)?,
+            key: key.parse().ok()?,
+        })
     });
     key.ok_or_else(|| {
         let problem = format!(

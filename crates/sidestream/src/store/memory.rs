@@ -230,10 +230,8 @@ struct State {
     by_repetition: BTreeMap<(Namespace, String), i64>,
     by_status: BTreeMap<Status, BTreeSet<i64>>,
     queue: Queue,
-    /// Of running tasks: when the lease ends.
-    by_lease_end: BTreeSet<(Timestamp, i64)>,
-    /// Of running tasks: when the attempt times out.
-    by_deadline: BTreeSet<(Timestamp, i64)>,
+    /// Of running tasks: when the lease ends or the attempt times out, whichever comes first.
+    held: BTreeSet<(Timestamp, i64)>,
     /// Of ended tasks: completed ones apart from the others, by when they ended.
     by_end: BTreeMap<bool, BTreeSet<(Timestamp, i64)>>,
     /// Of ended tasks of a thread that nobody has acknowledged: by the event that ended them.
@@ -277,11 +275,8 @@ impl State {
             return;
         }
         self.queue.add(key, task);
-        if let Some(lease) = &task.lease {
-            self.by_lease_end.insert((lease.until, key));
-        }
-        if let Some(deadline) = task.deadline() {
-            self.by_deadline.insert((deadline, key));
+        if let Some((lease_end, deadline)) = held_until(task) {
+            self.held.insert((lease_end.min(deadline), key));
         }
         let Some(ended_at) = ended_at(task) else {
             return;
@@ -307,11 +302,8 @@ impl State {
             return;
         }
         self.queue.remove(key, task);
-        if let Some(lease) = &task.lease {
-            self.by_lease_end.remove(&(lease.until, key));
-        }
-        if let Some(deadline) = task.deadline() {
-            self.by_deadline.remove(&(deadline, key));
+        if let Some((lease_end, deadline)) = held_until(task) {
+            self.held.remove(&(lease_end.min(deadline), key));
         }
         let Some(ended_at) = ended_at(task) else {
             return;
@@ -334,7 +326,11 @@ impl State {
     }
 
     fn list(&self, query: &ListQuery) -> Page {
-        let place = |key: i64, task: &Task| (query.order_by.of(task), key);
+        let place = |key: i64, task: &Task| PageKey {
+            time: query.order_by.of(task),
+            created_at: task.created_at,
+            key,
+        };
         let mut places: Vec<_> = self
             .of_namespace(&query.namespace)
             .filter(|(_, task)| matches(query, task))
@@ -348,26 +344,28 @@ impl State {
         let start = match query.start {
             PageStart::Beginning => 0,
             PageStart::Offset(offset) => offset.min(places.len()),
-            PageStart::After(PageKey { time, key }) => places.partition_point(|place| {
+            PageStart::After(last) => places.partition_point(|place| {
                 if query.is_descending {
-                    *place >= (time, key)
+                    *place >= last
                 } else {
-                    *place <= (time, key)
+                    *place <= last
                 }
             }),
         };
         let end = start.saturating_add(query.limit).min(places.len());
-        let tasks = places[start..end].iter().map(|(_, key)| &self.tasks[key]);
+        let tasks = places[start..end]
+            .iter()
+            .map(|place| &self.tasks[&place.key]);
         let end = start + fitting(tasks, query.page_bytes_max());
         let page = &places[start..end];
         let last = page.last().filter(|_| end < places.len());
         Page {
             tasks: page
                 .iter()
-                .map(|(_, key)| self.tasks[key].clone())
+                .map(|place| self.tasks[&place.key].clone())
                 .collect(),
             total,
-            next: last.map(|&(time, key)| PageKey { time, key }),
+            next: last.copied(),
         }
     }
 
@@ -413,6 +411,11 @@ impl State {
             suspend_payload,
         })
     }
+}
+
+/// Of a running task: when its lease ends, and when its attempt times out.
+fn held_until(task: &Task) -> Option<(Timestamp, Timestamp)> {
+    Some((task.lease.as_ref()?.until, task.deadline()?))
 }
 
 fn is_completed(task: &Task) -> bool {

@@ -21,13 +21,13 @@ const COMPATIBLE: &str = "BEGIN; SET LOCAL lock_timeout = '300ms';
     ALTER TABLE sidestream.counters ADD COLUMN later BIGINT NOT NULL DEFAULT 0;
     CREATE INDEX tasks_later ON sidestream.tasks (later);
     CREATE TABLE sidestream.later (n BIGINT);
-    INSERT INTO sidestream.migrations VALUES (2, 1, 'sum', 0);
+    INSERT INTO sidestream.migrations VALUES (3, 1, 'sum', 0);
     COMMIT";
 
 /// What one that is not must do beside whatever it does.
 const INCOMPATIBLE: &str = "BEGIN;
-    ALTER TABLE sidestream.head RENAME TO head_3;
-    INSERT INTO sidestream.migrations VALUES (3, 3, 'sum', 0);
+    ALTER TABLE sidestream.head RENAME TO head_4;
+    INSERT INTO sidestream.migrations VALUES (4, 4, 'sum', 0);
     COMMIT";
 
 /// What the schema holds.
@@ -35,7 +35,7 @@ fn contents(cluster: &Cluster) -> String {
     cluster.sql(
         "postgres",
         "SELECT version, compatible_from, checksum FROM sidestream.migrations ORDER BY version;
-         SELECT * FROM sidestream.head_3; SELECT count(*) FROM pg_class",
+         SELECT * FROM sidestream.head_4; SELECT count(*) FROM pg_class",
     )
 }
 
@@ -48,7 +48,7 @@ fn migrate_beside_others(cluster: &Cluster) {
 
 fn is_refused(error: &StoreError) {
     assert_eq!(error.kind(), StoreErrorKind::NewerVersion, "{error}");
-    assert!(error.to_string().contains("version 3"), "{error}");
+    assert!(error.to_string().contains("version 4"), "{error}");
 }
 
 /// Whole lives, in many small batches.

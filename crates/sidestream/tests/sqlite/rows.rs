@@ -142,7 +142,7 @@ async fn a_schema_that_is_not_ours_is_refused() {
     let directory = directory();
     drop(open(directory.path()).expect("it opens"));
     let file = look(&directory);
-    let sql = "UPDATE migrations SET checksum = 'other'";
+    let sql = "UPDATE migrations SET checksum = 'other' WHERE version = 1";
     assert_eq!(file.execute(sql, []).expect("it is changed"), 1);
     drop(file);
     let refused = open(directory.path()).expect_err("it is refused");

@@ -224,7 +224,7 @@ async fn motley(world: &World) -> Vec<Task> {
 /// What a listing must be, from the tasks in the order of dispatch.
 fn sorted(tasks: &[Task], field: TimeField, is_descending: bool) -> Vec<String> {
     let mut tasks: Vec<&Task> = tasks.iter().collect();
-    tasks.sort_by_key(|task| field.of(task));
+    tasks.sort_by_key(|task| (field.of(task), task.created_at));
     if is_descending {
         tasks.reverse();
     }
@@ -242,7 +242,7 @@ async fn in_order_of_dispatch(world: &World) -> Vec<Task> {
     tasks
 }
 
-/// By each time, up and down: the absent ones are earliest, and equal ones keep the order of dispatch.
+/// By each time, up and down: the absent ones are earliest, and equal ones in the order of creation, then of dispatch.
 pub(super) async fn every_order_holds(world: &mut World) {
     let tasks = in_order_of_dispatch(world).await;
     assert_eq!(tasks.len(), 37);
@@ -387,6 +387,7 @@ pub(super) async fn a_limit_of_zero_gives_the_total(world: &mut World) {
     assert_eq!(world.list(&nobody).await.total, 0);
     let start = PageStart::After(PageKey {
         time: Some(at("2999-01-01T00:00:00Z")),
+        created_at: at("2999-01-01T00:00:00Z"),
         key: i64::MAX,
     });
     let beyond = ListQuery { start, ..all() };

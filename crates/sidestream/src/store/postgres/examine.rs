@@ -299,6 +299,7 @@ async fn indexes(connection: &Connection, schema: &str) -> Result<Finding> {
         }
     }
     let missing: Vec<&str> = schema::index_names()
+        .into_iter()
         .filter(|name| !there.contains(name))
         .collect();
     Ok(if !missing.is_empty() {

@@ -1,8 +1,10 @@
 //! Pages of tasks, and their exact totals.
 //!
 //! The total comes from the counters where they know it: for a namespace, or one agent or tool of it,
-//! in any statuses. Else what matches is counted. The page is read from an index in the order asked for,
-//! if that is likely to find enough matching tasks soon; else all that matches is read and sorted.
+//! in any statuses. Else what matches is counted. The page is read in the order asked for, if that is likely to
+//! find enough matching tasks soon; else all that matches is read and sorted.
+//!
+//! What is in order is in parts: the tasks of each status by creation, and those that have another time by that.
 
 use sidestream_core::{Task, Timestamp};
 use tokio_postgres::Row;
@@ -15,6 +17,7 @@ use super::reading::Reading;
 use super::scan::{self, Statement, time_column};
 use super::snapshot;
 use crate::store::counts::{Counts, Scope};
+use crate::store::order::{Columns, Condition};
 use crate::store::wanted::Wanted;
 use crate::store::{ListQuery, Page, PageKey, PageStart, TimeField};
 
@@ -23,8 +26,8 @@ const ROWS_MAX: i64 = 1 << 40;
 /// So many tasks of a page are read at a time.
 const AT_A_TIME: usize = 128;
 
-/// A task's place in a list.
-type Place = (Option<i64>, i64);
+/// Those without a time are the earliest.
+const NULLS: [&str; 2] = [" NULLS FIRST", " NULLS LAST"];
 
 pub(super) async fn list(reading: &Reading<'_>, query: &ListQuery) -> Result<Page> {
     let lister = Lister::new(reading, query).await?;
@@ -40,23 +43,23 @@ pub(super) async fn list(reading: &Reading<'_>, query: &ListQuery) -> Result<Pag
     let tasks = tasks_at(reading, &places, query.page_bytes_max()).await?;
     places.truncate(tasks.len());
     let has_more = found > tasks.len();
-    let next = places.last().filter(|_| has_more);
-    let next = next.map(|&(time, key)| PageKey {
-        time: time.map(Timestamp::from_ms),
-        key,
-    });
+    let next = places.last().copied().filter(|_| has_more);
     Ok(Page { tasks, total, next })
 }
 
 /// The tasks at some places, up to the one that brings them to so many bytes. Read by and by, so that what is
 /// not needed is not read.
-async fn tasks_at(reading: &Reading<'_>, places: &[Place], bytes_max: usize) -> Result<Vec<Task>> {
+async fn tasks_at(
+    reading: &Reading<'_>,
+    places: &[PageKey],
+    bytes_max: usize,
+) -> Result<Vec<Task>> {
     let gone = |key| Failure::Unreadable(format!("an index names task {key}, not there"));
     let (mut tasks, mut bytes) = (Vec::new(), 0);
     for places in places.chunks(AT_A_TIME) {
-        let keys = places.iter().map(|(_, key)| *key);
+        let keys = places.iter().map(|place| place.key);
         let mut found = snapshot::by_keys(reading, keys).await?;
-        for (_, key) in places {
+        for PageKey { key, .. } in places {
             if bytes >= bytes_max {
                 return Ok(tasks);
             }
@@ -73,8 +76,6 @@ struct Lister<'q> {
     reading: &'q Reading<'q>,
     query: &'q ListQuery,
     wanted: Wanted,
-    /// The same, in parts that can each be read in order.
-    parts: Vec<Wanted>,
     /// Are the specs looked at, too?
     has_specs: bool,
     /// How many tasks the namespace has.
@@ -103,14 +104,7 @@ impl<'q> Lister<'q> {
         let matching = scopes
             .iter()
             .map(|scope| counts(scope).of_any(&wanted.statuses));
-        let is_by_created = query.order_by == TimeField::CreatedAt;
         let has_specs = scan::needs_specs(&wanted);
-        // Each status has its own part of an index, in the order of creation.
-        let is_by_status = is_by_created && !has_specs && !wanted.statuses.is_empty();
-        let parts = match is_by_status {
-            true => scan::for_each_status(&wanted),
-            false => vec![wanted.clone()],
-        };
         let is_exact = wanted.date.is_none() && !is_by_id(&wanted) && scopes.len() <= 2;
         Ok(Self {
             reading,
@@ -118,8 +112,7 @@ impl<'q> Lister<'q> {
             everybody: counts(&scopes[0]).of_any(&[]),
             counted: matching.min(),
             is_exact,
-            has_specs: has_specs || (is_by_created && !is_by_status),
-            parts,
+            has_specs,
             wanted,
         })
     }
@@ -137,11 +130,19 @@ impl<'q> Lister<'q> {
     }
 
     /// The places of the page's tasks, and of one more if there is one.
-    async fn places(&self) -> Result<Vec<Place>> {
-        let rows = self.statement().rows(self.reading.connection).await?;
+    async fn places(&self) -> Result<Vec<PageKey>> {
+        let parts = self.parts();
+        let Some(statement) = self.statement(&parts) else {
+            return Ok(Vec::new());
+        };
+        let rows = statement.rows(self.reading.connection).await?;
         let place = |row: &Row| {
             let mut cells = Cells::of(row);
-            Ok((cells.next()?, cells.next()?))
+            Ok(PageKey {
+                time: cells.next::<Option<i64>>()?.map(Timestamp::from_ms),
+                created_at: Timestamp::from_ms(cells.next()?),
+                key: cells.next()?,
+            })
         };
         rows.iter().map(place).collect()
     }
@@ -171,46 +172,104 @@ impl<'q> Lister<'q> {
         matching > met
     }
 
-    fn statement(&self) -> Statement<'_> {
+    /// What is read, each part in the order asked for or to be sorted.
+    fn parts(&self) -> Vec<Part> {
+        let order_by = self.query.order_by;
         let is_in_order = self.is_in_order();
+        let whole = |has_time| Part {
+            wanted: self.wanted.clone(),
+            has_time,
+            is_in_order,
+        };
+        let of_status = |wanted: Wanted| {
+            let has_time = order_by.is_had_while(wanted.statuses[0]);
+            Part {
+                wanted,
+                has_time,
+                is_in_order: true,
+            }
+        };
+        let by_status = scan::for_each_status(&self.wanted)
+            .into_iter()
+            .map(of_status);
+        match order_by {
+            TimeField::CreatedAt if !self.has_specs => by_status.collect(),
+            TimeField::SuspendedAt | TimeField::CompletedAt if is_in_order => {
+                let mut parts = vec![whole(Some(true))];
+                // Those without the time, unless it must be from when to when.
+                if self.wanted.date.is_none_or(|(field, ..)| field != order_by) {
+                    parts.extend(by_status.filter(|part| part.has_time == Some(false)));
+                }
+                parts
+            }
+            // An index of the specs or of the tasks has all that matches in order.
+            _ => vec![whole(None)],
+        }
+    }
+
+    /// `None`, if nothing of any part is on the page.
+    fn statement<'s>(&'s self, parts: &'s [Part]) -> Option<Statement<'s>> {
         let mut statement = Statement::new();
-        statement.add("SELECT time, key FROM (");
+        statement.add("SELECT time, created, key FROM (");
         let mut separator = "";
-        for wanted in &self.parts {
-            for start in self.starts() {
+        for part in parts {
+            let columns = self.columns(part);
+            for start in columns.starts(self.query, part.has_time) {
                 statement.add(separator);
                 separator = " UNION ALL ";
-                self.add_part(&mut statement, wanted, start, is_in_order);
+                self.add_part(&mut statement, part, &columns, start);
             }
         }
-        statement.add(&format!(
-            ") AS parts ORDER BY {}",
-            self.order("time", "key")
-        ));
+        if separator.is_empty() {
+            return None;
+        }
+        let columns = Columns {
+            time: "time".to_owned(),
+            created: "created".to_owned(),
+            key: "key".to_owned(),
+        };
+        let order = columns.order(self.query, None, NULLS);
+        statement.add(&format!(") AS parts ORDER BY {order}"));
         let (limit, offset) = (self.query.limit.saturating_add(1), self.offset());
         statement.with(" LIMIT ? OFFSET ?", [rows(limit), rows(offset)]);
-        statement
+        Some(statement)
     }
 
     /// Adds one part of what matches: in order and no more than needed, or all of it.
     fn add_part<'s>(
         &'s self,
         statement: &mut Statement<'s>,
-        wanted: &'s Wanted,
-        (condition, values): (String, Vec<Value<'s>>),
-        is_in_order: bool,
+        part: &'s Part,
+        columns: &Columns,
+        (condition, values): Condition,
     ) {
-        let (time, key) = self.place();
-        statement.add(&format!("(SELECT {time} AS time, {key} AS key"));
-        scan::from(statement, wanted, self.has_specs);
-        statement.with(&condition, values);
-        if is_in_order {
+        let Columns { time, created, key } = columns;
+        let time = match part.has_time {
+            Some(false) => "NULL::bigint",
+            _ => time,
+        };
+        statement.add(&format!(
+            "(SELECT {time} AS time, {created} AS created, {key} AS key"
+        ));
+        scan::from(statement, &part.wanted, self.has_specs);
+        // What the index is limited to.
+        if part.has_time == Some(true) {
+            statement.add(&format!(" AND {time} IS NOT NULL"));
+        }
+        if !condition.is_empty() {
+            statement.with(
+                &format!(" AND {condition}"),
+                values.into_iter().map(Value::from),
+            );
+        }
+        if part.is_in_order {
             let most = self
                 .query
                 .limit
                 .saturating_add(1)
                 .saturating_add(self.offset());
-            statement.add(&format!(" ORDER BY {}", self.order(&time, &key)));
+            let order = columns.order(self.query, part.has_time, NULLS);
+            statement.add(&format!(" ORDER BY {order}"));
             statement.with(" LIMIT ?", [rows(most)]);
         } else {
             // The planner must not know that few of them are needed: it would read everything in order,
@@ -220,56 +279,26 @@ impl<'q> Lister<'q> {
         statement.add(")");
     }
 
-    /// The columns of a task's place, of one table, whose index has both.
-    fn place(&self) -> (String, String) {
-        let time = time_column(self.query.order_by, self.has_specs);
-        let key = format!("{}key", &time[..2]);
-        (time, key)
-    }
-
-    /// The order of an index, read forwards or backwards. Every task has a time of creation.
-    fn order(&self, time: &str, key: &str) -> String {
-        let is_never_null = self.query.order_by == TimeField::CreatedAt;
-        match (self.query.is_descending, is_never_null) {
-            (false, true) => format!("{time}, {key}"),
-            (true, true) => format!("{time} DESC, {key} DESC"),
-            (false, false) => format!("{time} NULLS FIRST, {key}"),
-            (true, false) => format!("{time} DESC NULLS LAST, {key} DESC"),
+    /// The columns of a task's place, of the table whose index has them in order.
+    fn columns(&self, part: &Part) -> Columns {
+        let has_specs = self.has_specs && part.has_time.is_none();
+        let created = time_column(TimeField::CreatedAt, has_specs);
+        Columns {
+            time: time_column(self.query.order_by, has_specs),
+            key: format!("{}key", &created[..2]),
+            created,
         }
     }
+}
 
-    /// Where the page begins: conditions, each of which leads to a part of it.
-    fn starts(&self) -> Vec<(String, Vec<Value<'static>>)> {
-        let PageStart::After(PageKey { time: after, key }) = self.query.start else {
-            return vec![(String::new(), Vec::new())];
-        };
-        let (time, key_column) = self.place();
-        let has_time = format!(" AND {time} IS NOT NULL");
-        let has_none = format!(" AND {time} IS NULL");
-        let key = Value::from(key);
-        match (
-            after.map(|at| Value::from(at.ms())),
-            self.query.is_descending,
-        ) {
-            (Some(at), false) => {
-                let later = format!(" AND ({time}, {key_column}) > (?, ?)");
-                vec![(later, vec![at, key])]
-            }
-            (Some(at), true) => {
-                let earlier = format!(" AND ({time}, {key_column}) < (?, ?)");
-                let mut starts = vec![(earlier, vec![at, key])];
-                if self.query.order_by != TimeField::CreatedAt {
-                    starts.push((has_none, Vec::new()));
-                }
-                starts
-            }
-            (None, false) => vec![
-                (format!("{has_none} AND {key_column} > ?"), vec![key]),
-                (has_time, Vec::new()),
-            ],
-            (None, true) => vec![(format!("{has_none} AND {key_column} < ?"), vec![key])],
-        }
-    }
+/// What matches, or a part of it.
+#[derive(Debug)]
+struct Part {
+    wanted: Wanted,
+    /// Has each of its tasks the time that the list is ordered by?
+    has_time: Option<bool>,
+    /// Is there an index that has it in order?
+    is_in_order: bool,
 }
 
 /// Is it wanted by an id that few tasks have?

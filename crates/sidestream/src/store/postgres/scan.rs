@@ -82,7 +82,13 @@ pub(super) fn from<'w>(statement: &mut Statement<'w>, wanted: &'w Wanted, has_sp
     if has_specs {
         statement.with(" AND s.last_seq IS NULL AND s.namespace = ?", [room()]);
     }
-    match wanted.statuses.as_slice() {
+    // The index that has the time of creation begins with the status.
+    let is_by_created = matches!(wanted.date, Some((TimeField::CreatedAt, ..)));
+    let statuses = match is_by_created && !has_specs {
+        true => wanted.statuses(),
+        false => wanted.statuses.as_slice(),
+    };
+    match statuses {
         [] => {}
         // An index gives those of one status in order.
         [only] => statement.with(" AND t.status = ?", [only.as_str().into()]),

@@ -16,6 +16,7 @@
 //! waits for what the other has until the server ends one of them, a migration waits for a table for a
 //! moment only, then undoes what it did and begins anew.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -36,10 +37,16 @@ struct Migration {
 
 /// In order; the first is version 1. One that has been released is never edited: its checksum is kept
 /// with the database.
-const MIGRATIONS: [Migration; 1] = [Migration {
-    sql: include_str!("migrations/0001_tasks_and_log.sql"),
-    compatible_from: 1,
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        sql: include_str!("migrations/0001_tasks_and_log.sql"),
+        compatible_from: 1,
+    },
+    Migration {
+        sql: include_str!("migrations/0002_fewer_index_entries.sql"),
+        compatible_from: 1,
+    },
+];
 
 /// The newest version that this code knows.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -100,16 +107,25 @@ pub(super) async fn known(connection: &Connection, schema: &str, place: &Place) 
     })
 }
 
-/// The names of the indexes that all migrations make, but for those that belong to a key.
-pub(super) fn index_names() -> impl Iterator<Item = &'static str> {
+/// The names of the indexes that all migrations leave, but for those that belong to a key.
+pub(super) fn index_names() -> BTreeSet<&'static str> {
+    let mut names = BTreeSet::new();
     let lines = MIGRATIONS
         .iter()
         .flat_map(|migration| migration.sql.lines());
-    lines.filter_map(|line| {
-        let line = line.strip_prefix("CREATE ")?;
-        let line = line.strip_prefix("UNIQUE ").unwrap_or(line);
-        line.strip_prefix("INDEX ")?.split_whitespace().next()
-    })
+    for line in lines {
+        let words: Vec<&str> = line.split([' ', ';']).collect();
+        match words.as_slice() {
+            ["CREATE", "INDEX", name, ..] | ["CREATE", "UNIQUE", "INDEX", name, ..] => {
+                names.insert(*name);
+            }
+            ["DROP", "INDEX", name, ..] => {
+                names.remove(name);
+            }
+            _ => {}
+        }
+    }
+    names
 }
 
 async fn check_server(connection: &Connection, place: &Place) -> Result<()> {
@@ -274,9 +290,13 @@ mod tests {
     use crate::store::postgres::{PostgresOptions, PostgresStore};
 
     /// It would want first what a later transaction of a server wants last.
-    const AGAINST_THE_ORDER: [Migration; 2] = [
+    const AGAINST_THE_ORDER: [Migration; 3] = [
         Migration {
             sql: MIGRATIONS[0].sql,
+            compatible_from: 1,
+        },
+        Migration {
+            sql: MIGRATIONS[1].sql,
             compatible_from: 1,
         },
         Migration {
@@ -319,7 +339,7 @@ mod tests {
         let known = applied(&connection, &store.schema)
             .await
             .expect("they are known");
-        assert_eq!(known.last().map(|last| last.version), Some(2));
+        assert_eq!(known.last().map(|last| last.version), Some(3));
     }
 
     #[test]

@@ -1,28 +1,33 @@
 //! Pages of tasks, and their exact totals.
 //!
 //! The total comes from the counters where they know it: for a namespace, or one agent or tool of it,
-//! in any statuses. Else the narrowest index is counted. The page is read from an index in the order
-//! asked for, if that is likely to find enough matching tasks soon; else the narrowest index is read
-//! and sorted.
+//! in any statuses. Else the narrowest index is counted. The page is read in the order asked for, if that is
+//! likely to find enough matching tasks soon; else the narrowest index is read and sorted.
+//!
+//! What is in order is in parts, since no index that changes with every transition has more than it must: the
+//! tasks of each status by creation, and those that have another time by that. They are read side by side.
 
 use rusqlite::types::Value;
+use rusqlite::{Rows, params_from_iter};
 use sidestream_core::Timestamp;
 
 use super::choice::{self, Candidate};
 use super::counters;
 use super::failure::{Failure, Result};
+use super::prepare::prepare;
 use super::readers::Reading;
 use super::row;
-use super::scan::{Range, Statement, Way, rows, time};
+use super::scan::{Range, Statement, Way, rows};
 use crate::store::counts::{Counts, Scope};
+use crate::store::order::Columns;
 use crate::store::wanted::{Wanted, column};
 use crate::store::{ListQuery, Page, PageKey, PageStart, TimeField};
 
 /// A range of times is counted up to so many tasks to learn whether it is narrow.
 const NARROW_MAX: usize = 5_000;
 
-/// A task's place in a list.
-type Place = (Option<i64>, i64);
+/// SQLite's own order: those without a time are the earliest.
+const NULLS: [&str; 2] = ["", ""];
 
 pub(super) fn list(reading: &Reading<'_>, query: &ListQuery) -> Result<Page> {
     let lister = Lister::new(reading, query)?;
@@ -41,23 +46,17 @@ pub(super) fn list(reading: &Reading<'_>, query: &ListQuery) -> Result<Page> {
         Ok::<_, Failure>(stored.ok_or_else(gone)?.task)
     };
     let (mut tasks, mut bytes) = (Vec::new(), 0);
-    for &(_, key) in &places {
+    for place in &places {
         if bytes >= query.page_bytes_max() {
             break;
         }
-        let task = task(key)?;
+        let task = task(place.key)?;
         bytes += task.payload_bytes();
         tasks.push(task);
     }
     places.truncate(tasks.len());
     let has_more = found > tasks.len();
-    let next = places
-        .last()
-        .filter(|_| has_more)
-        .map(|&(time, key)| PageKey {
-            time: time.map(Timestamp::from_ms),
-            key,
-        });
+    let next = places.last().copied().filter(|_| has_more);
     Ok(Page { tasks, total, next })
 }
 
@@ -102,9 +101,10 @@ impl<'q> Lister<'q> {
         }
         let mut candidates = choice::counted(self.reading.connection, &self.wanted)?;
         if let Some((field, ..)) = self.wanted.date {
-            let tasks = self.count_up_to(Way::Time(field), NARROW_MAX)?;
+            let way = Way::by(field);
+            let tasks = self.count_up_to(way, NARROW_MAX)?;
             if tasks < NARROW_MAX as u64 {
-                candidates.push(Candidate::by_rows(Way::Time(field), tasks));
+                candidates.push(Candidate::by_rows(way, tasks));
             }
         }
         Ok(choice::cheapest(candidates))
@@ -118,12 +118,16 @@ impl<'q> Lister<'q> {
             ..Wanted::default()
         };
         let mut count = 0;
-        for range in way.ranges(&only_date) {
+        let ranges = way.ranges(&only_date).into_iter();
+        for range in ranges.filter(|range| self.may_hold_any(*range)) {
             let mut statement = range.select("1", &only_date);
-            statement.then("LIMIT ?", [rows(max)]);
-            count += statement.rows(self.reading.connection, |_| Ok(()))?.len() as u64;
+            statement.then("LIMIT ?", [rows(max - count)]);
+            count += statement.rows(self.reading.connection, |_| Ok(()))?.len();
+            if count == max {
+                break;
+            }
         }
-        Ok(count)
+        Ok(count as u64)
     }
 
     fn total(&self) -> Result<u64> {
@@ -139,61 +143,93 @@ impl<'q> Lister<'q> {
             }
             _ => {}
         }
-        let by_date = wanted.date.map(|(field, ..)| Way::Time(field));
+        let by_date = wanted.date.map(|(field, ..)| Way::by(field));
         let way = match (self.cheapest, by_date) {
             // Its ranges are in the order of that time, so only a part of them is read.
             (Some(found), Some(by_date)) if found.way.order() == by_date.order() => found.way,
             (Some(found), _) if found.tasks <= NARROW_MAX as u64 => found.way,
             (_, Some(by_date)) => by_date,
             (Some(found), None) => found.way,
-            (None, None) => Way::Time(TimeField::CreatedAt),
+            (None, None) => Way::Status,
         };
         let ranges = way.ranges(wanted).into_iter();
         let count = |range: Range| {
             let statement = range.select("count(*)", wanted);
             statement.number(self.reading.connection)
         };
-        ranges.map(count).sum()
+        ranges
+            .filter(|range| self.may_hold_any(*range))
+            .map(count)
+            .sum()
     }
 
     /// The places of the page's tasks, and of one more if there is one.
-    fn places(&self) -> Result<Vec<Place>> {
+    fn places(&self) -> Result<Vec<PageKey>> {
         let query = self.query;
         let offset = match query.start {
             PageStart::Offset(offset) => offset,
             _ => 0,
         };
-        let way = self.way_to_page(offset);
-        let ranges: Vec<Range> = way.ranges(&self.wanted);
-        let ranges = ranges.into_iter().filter(|range| self.may_hold_any(*range));
-        let mut statements: Vec<Statement> =
-            ranges.flat_map(|range| self.statements(range)).collect();
+        let parts = self.parts(self.way_to_page(offset)).into_iter();
+        let parts = parts.filter(|part| self.may_hold_any(part.range));
+        let mut statements: Vec<Statement> = parts.flat_map(|part| self.statements(part)).collect();
         let wanted = query.limit.saturating_add(1);
-        let mut left_out = offset;
+        let connection = self.reading.connection;
         if let [only] = statements.as_mut_slice() {
             only.then("LIMIT ? OFFSET ?", [rows(wanted), rows(offset)]);
-            left_out = 0;
-        } else {
-            for statement in &mut statements {
-                statement.then("LIMIT ?", [rows(wanted.saturating_add(offset))]);
+            return only.rows(connection, place);
+        }
+        // Of what must be sorted first, SQLite keeps no more.
+        let most = wanted.saturating_add(offset);
+        for statement in &mut statements {
+            statement.then("LIMIT ?", [rows(most)]);
+        }
+        let prepared = statements.iter().map(|one| prepare(connection, &one.sql));
+        let mut prepared: Vec<_> = prepared.collect::<rusqlite::Result<_>>()?;
+        let lines = prepared.iter_mut().zip(&statements);
+        let mut lines = lines
+            .map(|(prepared, one)| Line::new(prepared.query(params_from_iter(&one.values))?))
+            .collect::<Result<Vec<_>>>()?;
+        let (mut places, mut left_out) = (Vec::new(), 0);
+        while places.len() < wanted
+            && let Some(first) = first_of(&mut lines, query.is_descending)
+        {
+            if left_out < offset {
+                left_out += 1;
+            } else {
+                places.extend(first.place);
             }
+            first.step()?;
         }
-        let mut places: Vec<Place> = Vec::new();
-        for statement in &statements {
-            let place = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
-            places.extend(statement.rows(self.reading.connection, place)?);
+        Ok(places)
+    }
+
+    /// What is read, each part in the order asked for.
+    fn parts(&self, way: Way) -> Vec<Part> {
+        let order_by = self.query.order_by;
+        let has_time = match way {
+            Way::Suspended | Way::Ended if way.order() == order_by => Some(true),
+            _ => None,
+        };
+        let ranges = way.ranges(&self.wanted).into_iter();
+        let mut parts: Vec<Part> = ranges.map(|range| Part { range, has_time }).collect();
+        // Beside those that have the time are those that have not, unless the time must be from when to when.
+        if has_time == Some(true) && self.wanted.date.is_none_or(|(field, ..)| field != order_by) {
+            let others = Way::Status.ranges(&self.wanted).into_iter();
+            let others = others.map(|range| Part {
+                range,
+                has_time: range
+                    .part
+                    .and_then(|(status, _)| order_by.is_had_while(status)),
+            });
+            parts.extend(others.filter(|part| part.has_time == Some(false)));
         }
-        // Each range is in order already.
-        places.sort();
-        if query.is_descending {
-            places.reverse();
-        }
-        Ok(places.into_iter().skip(left_out).take(wanted).collect())
+        parts
     }
 
     /// Reads in order what matches, or sorts what is narrow?
     fn way_to_page(&self, offset: usize) -> Way {
-        let in_order = Way::Time(self.query.order_by);
+        let in_order = Way::by(self.query.order_by);
         let Some(Candidate { way, tasks, .. }) = self.cheapest else {
             return in_order;
         };
@@ -210,55 +246,81 @@ impl<'q> Lister<'q> {
 
     /// Do the counters say that there is nothing to find?
     fn may_hold_any(&self, range: Range) -> bool {
-        let counts = match range.is_external {
-            Some(is_external) => self.everybody[usize::from(is_external)],
-            None => self.everybody(),
+        let count = match range.part {
+            Some((status, is_external)) => {
+                self.everybody[usize::from(is_external)].of_any(&[status])
+            }
+            None => self.everybody().of_any(&self.wanted.statuses),
         };
-        let status = range.status.map(|status| [status]);
-        let statuses = status
-            .as_ref()
-            .map_or(self.wanted.statuses.as_slice(), |s| s);
-        counts.of_any(statuses) > 0
+        count > 0
     }
 
-    /// What to read of a range: one statement, or two where the tasks without the time are apart.
-    fn statements(&self, range: Range) -> Vec<Statement> {
-        let (query, wanted) = (self.query, &self.wanted);
-        let time_column = column(query.order_by);
-        let direction = if query.is_descending { "DESC" } else { "ASC" };
-        let select = |condition: &str, values: Vec<Value>| {
-            let mut statement = range.select(&format!("{time_column}, key"), wanted);
+    /// What to read of a part: mostly one statement, two where the page begins among tasks with the time or
+    /// without and the others are apart.
+    fn statements(&self, part: Part) -> Vec<Statement> {
+        let (query, has_time) = (self.query, part.has_time);
+        let columns = Columns {
+            time: column(query.order_by).to_owned(),
+            created: column(TimeField::CreatedAt).to_owned(),
+            key: "key".to_owned(),
+        };
+        let selected = match has_time {
+            Some(false) => "NULL, created_at_ms, key".to_owned(),
+            _ => format!("{}, created_at_ms, key", columns.time),
+        };
+        let starts = columns.starts(query, has_time).into_iter();
+        let read = |(condition, values): (String, Vec<i64>)| {
+            let mut statement = part.range.select(&selected, &self.wanted);
             if !condition.is_empty() {
-                statement.and(condition, values);
+                statement.and(&condition, values.into_iter().map(Value::Integer));
             }
-            let order = format!("ORDER BY {time_column} {direction}, key {direction}");
-            statement.then(&order, []);
+            let order = columns.order(query, has_time, NULLS);
+            statement.then(&format!("ORDER BY {order}"), []);
             statement
         };
-        let PageStart::After(PageKey { time: after, key }) = query.start else {
-            return vec![select("", Vec::new())];
-        };
-        let key = Value::Integer(key);
-        let has_time = format!("{time_column} IS NOT NULL");
-        let has_none = format!("{time_column} IS NULL");
-        match (after, query.is_descending) {
-            (Some(at), false) => {
-                let later = format!("({time_column}, key) > (?, ?)");
-                vec![select(&later, vec![time(at), key])]
-            }
-            (Some(at), true) => {
-                let earlier = format!("({time_column}, key) < (?, ?)");
-                let mut statements = vec![select(&earlier, vec![time(at), key])];
-                if query.order_by != TimeField::CreatedAt {
-                    statements.push(select(&has_none, Vec::new()));
-                }
-                statements
-            }
-            (None, false) => vec![
-                select(&format!("{has_none} AND key > ?"), vec![key]),
-                select(&has_time, Vec::new()),
-            ],
-            (None, true) => vec![select(&format!("{has_none} AND key < ?"), vec![key])],
-        }
+        starts.map(read).collect()
     }
+}
+
+/// A range that is read in the order of the list. Has each of its tasks the time that the list is ordered by?
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    range: Range,
+    has_time: Option<bool>,
+}
+
+/// A part as it is read: one place after the other.
+struct Line<'s> {
+    place: Option<PageKey>,
+    rows: Rows<'s>,
+}
+
+impl<'s> Line<'s> {
+    fn new(rows: Rows<'s>) -> Result<Self> {
+        let mut line = Self { place: None, rows };
+        line.step()?;
+        Ok(line)
+    }
+
+    fn step(&mut self) -> Result<()> {
+        self.place = self.rows.next()?.map(place).transpose()?;
+        Ok(())
+    }
+}
+
+/// The line whose place comes first in the list.
+fn first_of<'l, 's>(lines: &'l mut [Line<'s>], is_descending: bool) -> Option<&'l mut Line<'s>> {
+    let going_on = lines.iter_mut().filter(|line| line.place.is_some());
+    match is_descending {
+        false => going_on.min_by_key(|line| line.place),
+        true => going_on.max_by_key(|line| line.place),
+    }
+}
+
+fn place(row: &rusqlite::Row<'_>) -> Result<PageKey> {
+    Ok(PageKey {
+        time: row.get::<_, Option<i64>>(0)?.map(Timestamp::from_ms),
+        created_at: Timestamp::from_ms(row.get(1)?),
+        key: row.get(2)?,
+    })
 }

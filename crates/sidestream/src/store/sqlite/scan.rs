@@ -1,7 +1,7 @@
 //! Ranges of indexes: which part of which index holds the tasks that a list or a snapshot wants.
 //!
 //! A [`Way`] names the index; it has one [`Range`] for each value of the index's leading columns, and
-//! within a range the tasks are in the order of a time. What the index does not know is tested row by
+//! within a range the tasks are in the order of a time, then of creation, then of dispatch. What the index does not know is tested row by
 //! row. SQLite is told which index to use: it keeps no statistics, and we have counters.
 
 use std::fmt::Write as _;
@@ -22,9 +22,13 @@ use crate::store::wanted::{Wanted, column};
 pub(super) enum Way {
     /// The one task of that id.
     Id,
-    /// A namespace's tasks by one of their times.
-    Time(TimeField),
-    /// Those of each status, by creation.
+    /// A namespace's tasks by when their latest attempt began; those that have not begun, too.
+    Started,
+    /// Those that are suspended, by since when.
+    Suspended,
+    /// Those that have ended, by when.
+    Ended,
+    /// Those of each status and kind of owner, by creation.
     Status,
     /// An agent's, by creation.
     Agent,
@@ -41,44 +45,45 @@ pub(super) enum Way {
 }
 
 impl Way {
+    /// To all tasks that have a time, in its order.
+    pub(super) fn by(time: TimeField) -> Self {
+        match time {
+            TimeField::CreatedAt => Self::Status,
+            TimeField::StartedAt => Self::Started,
+            TimeField::SuspendedAt => Self::Suspended,
+            TimeField::CompletedAt => Self::Ended,
+        }
+    }
+
     /// By which time the tasks of each of its ranges are ordered.
     pub(super) fn order(self) -> TimeField {
         match self {
-            Self::Time(field) => field,
+            Self::Started => TimeField::StartedAt,
+            Self::Suspended => TimeField::SuspendedAt,
+            Self::Ended => TimeField::CompletedAt,
             _ => TimeField::CreatedAt,
         }
     }
 
     /// Its ranges.
     pub(super) fn ranges(self, wanted: &Wanted) -> Vec<Range> {
-        match self {
-            Self::Status => {
-                let of_status = |status: &Status| Range {
-                    way: self,
-                    status: Some(*status),
-                    is_external: None,
-                };
-                wanted.statuses().iter().map(of_status).collect()
-            }
-            Self::Time(TimeField::CreatedAt) => {
-                let asked = |is: &bool| wanted.is_external.is_none_or(|asked| asked == *is);
-                let of_owner = |is_external| Range {
-                    way: self,
-                    status: None,
-                    is_external: Some(is_external),
-                };
-                [false, true]
-                    .into_iter()
-                    .filter(asked)
-                    .map(of_owner)
-                    .collect()
-            }
-            _ => vec![Range {
+        if self != Self::Status {
+            return vec![Range {
                 way: self,
-                status: None,
-                is_external: None,
-            }],
+                part: None,
+            }];
         }
+        let statuses = wanted.statuses().iter();
+        let of_status = |status: &Status| {
+            let status = *status;
+            let asked = |is: &bool| wanted.is_external.is_none_or(|asked| asked == *is);
+            let owners = [false, true].into_iter().filter(asked);
+            owners.map(move |is_external| Range {
+                way: self,
+                part: Some((status, is_external)),
+            })
+        };
+        statuses.flat_map(of_status).collect()
     }
 }
 
@@ -86,20 +91,17 @@ impl Way {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Range {
     way: Way,
-    /// Only this status; else those that are wanted.
-    pub(super) status: Option<Status>,
-    /// Only this kind of owner; else the one that is wanted.
-    pub(super) is_external: Option<bool>,
+    /// Only those that stand so, and have this kind of owner (external?); else those that are wanted.
+    pub(super) part: Option<(Status, bool)>,
 }
 
 impl Range {
     fn index(self) -> &'static str {
         match self.way {
             Way::Id => "tasks_by_id",
-            Way::Time(TimeField::CreatedAt) => "tasks_by_created",
-            Way::Time(TimeField::StartedAt) => "tasks_by_started",
-            Way::Time(TimeField::SuspendedAt) => "tasks_by_suspended",
-            Way::Time(TimeField::CompletedAt) => "tasks_by_completed",
+            Way::Started => "tasks_by_started",
+            Way::Suspended => "tasks_by_suspended",
+            Way::Ended => "tasks_by_completed",
             Way::Status if self.is_of_ended() => "tasks_ended",
             Way::Status => "tasks_active",
             Way::Agent => "tasks_by_agent",
@@ -112,7 +114,7 @@ impl Range {
     }
 
     fn is_of_ended(self) -> bool {
-        self.status.is_some_and(Status::is_terminal)
+        self.part.is_some_and(|(status, _)| status.is_terminal())
     }
 
     /// Selects columns of the tasks in this range that match.
@@ -126,10 +128,7 @@ impl Range {
         };
         statement.sql.push_str("namespace = ?");
         statement.values.push(text(wanted.namespace.as_str()));
-        self.add_status(wanted, &mut statement);
-        if let Some(is_external) = self.is_external.or(wanted.is_external) {
-            statement.and("is_external = ?", [Value::Integer(is_external.into())]);
-        }
+        self.add_part(wanted, &mut statement);
         statement.equal("id", wanted.task_id.as_ref().map(TaskId::as_str));
         statement.equal("agent_id", wanted.agent_id.as_ref().map(AgentId::as_str));
         statement.equal("run_id", wanted.run_id.as_ref().map(RunId::as_str));
@@ -154,24 +153,33 @@ impl Range {
         statement
     }
 
-    fn add_status(self, wanted: &Wanted, statement: &mut Statement) {
-        match self.status {
-            Some(status) => {
-                statement.and("status = ?", [text(status.as_str())]);
-                // What the index is limited to must be said, or SQLite may not use it.
-                let null = if self.is_of_ended() {
-                    "IS NOT NULL"
-                } else {
-                    "IS NULL"
-                };
-                statement.and(&format!("completed_at_ms {null}"), []);
-            }
-            None if wanted.statuses.is_empty() => {}
-            None => {
-                let holes = vec!["?"; wanted.statuses.len()].join(", ");
-                let values = wanted.statuses.iter().map(|status| text(status.as_str()));
-                statement.and(&format!("status IN ({holes})"), values);
-            }
+    /// Adds what the index is limited to, which must be said, or SQLite may not use it; and which part of it is
+    /// wanted. That is written out, so that statements for two parts are not one text: one alone is kept prepared.
+    fn add_part(self, wanted: &Wanted, statement: &mut Statement) {
+        match self.way {
+            Way::Suspended => statement.and("suspended_at_ms IS NOT NULL", []),
+            Way::Ended => statement.and("completed_at_ms IS NOT NULL", []),
+            _ => {}
+        }
+        if let Some((status, is_external)) = self.part {
+            let null = if self.is_of_ended() {
+                "IS NOT NULL"
+            } else {
+                "IS NULL"
+            };
+            let (status, is_external) = (status.as_str(), i32::from(is_external));
+            let part = format!(
+                "status = '{status}' AND is_external = {is_external} AND completed_at_ms {null}"
+            );
+            return statement.and(&part, []);
+        }
+        if !wanted.statuses.is_empty() {
+            let holes = vec!["?"; wanted.statuses.len()].join(", ");
+            let values = wanted.statuses.iter().map(|status| text(status.as_str()));
+            statement.and(&format!("status IN ({holes})"), values);
+        }
+        if let Some(is_external) = wanted.is_external {
+            statement.and("is_external = ?", [Value::Integer(is_external.into())]);
         }
     }
 }
@@ -179,8 +187,8 @@ impl Range {
 /// A statement with its values.
 #[derive(Debug, Clone)]
 pub(super) struct Statement {
-    sql: String,
-    values: Vec<Value>,
+    pub(super) sql: String,
+    pub(super) values: Vec<Value>,
 }
 
 impl Statement {

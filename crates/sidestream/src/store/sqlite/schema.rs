@@ -12,7 +12,10 @@ pub(super) const APPLICATION_ID: u32 = 0x5364_5374;
 
 /// In order; the first is version 1. One that has been released is never edited: its checksum is kept
 /// with the database.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_tasks_and_log.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_tasks_and_log.sql"),
+    include_str!("migrations/0002_fewer_index_entries.sql"),
+];
 
 /// The newest version that this code knows.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;

@@ -35,8 +35,8 @@ pub(super) fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result<Vec<P
         let found = statement.rows(reading.connection, |row| {
             Ok(Pin {
                 key: row.get(0)?,
-                status: match range.status {
-                    Some(status) => status,
+                status: match range.part {
+                    Some((status, _)) => status,
                     None => row::status(spec::required(row, 1)?)?,
                 },
                 attempt: Attempt(row.get(2)?),

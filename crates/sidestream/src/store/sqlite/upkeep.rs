@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 use sidestream_core::{AgentId, Namespace, Seq, Status, Timestamp, ToolName};
 
 use super::failure::Result;
@@ -38,8 +38,9 @@ impl Transaction<'_> {
 
     /// Those whose lease has ended, and those that are over their time by more than is granted.
     fn overdue(&self, overtime_ms: i64, limit: u32) -> Result<Vec<i64>> {
-        let sql = "SELECT key FROM tasks INDEXED BY tasks_by_lease WHERE lease_until_ms <= ?1
-            UNION SELECT key FROM tasks INDEXED BY tasks_by_deadline WHERE deadline_ms <= ?2
+        let sql = "SELECT key FROM tasks INDEXED BY tasks_held
+            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) <= ?1
+                AND (lease_until_ms <= ?1 OR deadline_ms <= ?2)
             ORDER BY key LIMIT ?3";
         let now = self.now.ms();
         self.keys(sql, params![now, now.saturating_sub(overtime_ms), limit])
@@ -47,10 +48,10 @@ impl Transaction<'_> {
 
     /// Those that workers hold who are known to be gone.
     fn held_by(&self, gone: &Gone, limit: usize) -> Result<Vec<i64>> {
-        let sql = "SELECT key, worker_id FROM tasks INDEXED BY tasks_by_lease
-            WHERE lease_until_ms IS NOT NULL";
+        let sql = "SELECT key, worker_id FROM tasks INDEXED BY tasks_held
+            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) >= ?";
         let mut statement = prepare(self.connection, sql)?;
-        let mut rows = statement.query([])?;
+        let mut rows = statement.query([i64::MIN])?;
         let mut keys: Vec<i64> = Vec::new();
         while let Some(row) = rows.next()? {
             let worker = required(row, 1)?;
@@ -91,22 +92,27 @@ impl Transaction<'_> {
         Ok(ended)
     }
 
+    /// When to look again: for those that are over their time at the end of what is granted, or of their lease; for
+    /// the others at the first of the two times, with nothing granted, since the index has no more.
     fn next_to_rescue(&self, overtime_ms: i64) -> Result<Option<Timestamp>> {
-        let first = |sql: &str| -> Result<Option<i64>> {
-            let mut statement = prepare(self.connection, sql)?;
-            Ok(statement.query_row([], |row| row.get(0))?)
-        };
-        let lease = first(
-            "SELECT min(lease_until_ms) FROM tasks INDEXED BY tasks_by_lease
-                WHERE lease_until_ms IS NOT NULL",
-        )?;
-        let deadline = first(
-            "SELECT min(deadline_ms) FROM tasks INDEXED BY tasks_by_deadline
-                WHERE deadline_ms IS NOT NULL",
-        )?;
-        let overtime = deadline.map(|deadline| deadline.saturating_add(overtime_ms));
-        let next = lease.into_iter().chain(overtime).min();
-        Ok(next.map(Timestamp::from_ms))
+        let overdue =
+            "SELECT min(min(lease_until_ms, min(deadline_ms, 9223372036854775807 - ?2) + ?2))
+            FROM tasks INDEXED BY tasks_held
+            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) <= ?1";
+        let others = "SELECT min(lease_until_ms, deadline_ms) FROM tasks INDEXED BY tasks_held
+            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) > ?1
+            ORDER BY min(lease_until_ms, deadline_ms) LIMIT 1";
+        let now = self.now.ms();
+        let mut overdue = prepare(self.connection, overdue)?;
+        let overdue: Option<i64> =
+            overdue.query_row(params![now, overtime_ms], |row| row.get(0))?;
+        let mut others = prepare(self.connection, others)?;
+        let first: Option<i64> = others.query_row([now], |row| row.get(0)).optional()?;
+        Ok(overdue
+            .into_iter()
+            .chain(first)
+            .min()
+            .map(Timestamp::from_ms))
     }
 
     pub(super) fn cleanup(&mut self, cleanup: &Cleanup) -> Result<u64> {

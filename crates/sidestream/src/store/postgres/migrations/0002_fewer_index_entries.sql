@@ -1,0 +1,21 @@
+-- Fewer entries of indexes for each life of a task. Servers that do not know of this go on, with slower lists.
+
+-- Running attempts, by the first of the two times at which somebody else may have to end them.
+DROP INDEX tasks_by_lease;
+DROP INDEX tasks_by_deadline;
+CREATE INDEX tasks_held ON tasks ((least(lease_until_ms, deadline_ms))) WHERE lease_until_ms IS NOT NULL;
+
+-- Lists in the order of creation are read status by status.
+DROP INDEX specs_by_created;
+
+-- Lists in the order of another time, then of creation. Those without it are the earliest; in the last two,
+-- whose time a task has exactly while it is suspended, or once it has ended, those of other statuses are
+-- read instead.
+DROP INDEX tasks_by_started;
+CREATE INDEX tasks_by_started ON tasks (namespace, started_at_ms NULLS FIRST, created_at_ms, key);
+DROP INDEX tasks_by_suspended;
+CREATE INDEX tasks_by_suspended ON tasks (namespace, suspended_at_ms, created_at_ms, key)
+    WHERE suspended_at_ms IS NOT NULL;
+DROP INDEX tasks_by_completed;
+CREATE INDEX tasks_by_completed ON tasks (namespace, completed_at_ms, created_at_ms, key)
+    WHERE completed_at_ms IS NOT NULL;
