@@ -7,7 +7,7 @@ use sidestream_test_postgres::Cluster;
 use tokio::task::JoinSet;
 
 use crate::support::{fresh, open};
-use crate::work::{audit, dispatch, dispatch_some};
+use crate::work::{audit, claim, complete, dispatch, dispatch_some, every_order_has, without};
 
 async fn refused(url: &str) -> StoreError {
     let opened = PostgresStore::open(url, PostgresOptions::default()).await;
@@ -41,6 +41,36 @@ async fn a_migration_that_was_changed_is_noticed() {
     drop(open(&url).await);
     cluster.sql(&database, "UPDATE sidestream.migrations SET checksum = 'x'");
     assert_eq!(refused(&url).await.kind(), StoreErrorKind::Damaged);
+}
+
+#[tokio::test]
+async fn an_older_database_is_brought_up_to_date() {
+    let cluster = Cluster::start();
+    let database = cluster.database();
+    let url = cluster.url(&database);
+    let before = {
+        let store = open(&url).await;
+        dispatch_some(&store, (0..4).map(|n| format!("t{n}"))).await;
+        let claimed = claim(&store, 2).await.expect("they are claimed");
+        let done = store.commit(vec![complete(&claimed[0])]).await;
+        done.expect("it is completed");
+        audit(&store).await
+    };
+    let first = include_str!("../../src/store/postgres/migrations/0001_tasks_and_log.sql");
+    let second = include_str!("../../src/store/postgres/migrations/0002_fewer_index_entries.sql");
+    let undo = without(second, first);
+    let undo =
+        format!("SET search_path = sidestream; {undo} DELETE FROM migrations WHERE version = 2");
+    cluster.sql(&database, &undo);
+    let names = "SELECT string_agg(indexname, ' ') FROM pg_indexes WHERE schemaname = 'sidestream'";
+    assert!(cluster.sql(&database, names).contains("tasks_by_deadline"));
+
+    let store = open(&url).await;
+    assert_eq!(audit(&store).await, before);
+    every_order_has(&store, 4).await;
+    let names = cluster.sql(&database, names);
+    assert!(names.contains("tasks_held"), "{names}");
+    assert!(!names.contains("tasks_by_deadline"), "{names}");
 }
 
 #[tokio::test]

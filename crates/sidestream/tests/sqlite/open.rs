@@ -10,7 +10,9 @@ use sidestream::error::{StoreError, StoreErrorKind};
 use sidestream::store::{Answer, Request, SqliteOptions, SqliteStore, Store};
 use tempfile::TempDir;
 
-use crate::support::{audit, dispatch, dispatch_some, files, open};
+use crate::support::{
+    audit, claim, complete, dispatch, dispatch_some, every_order_has, files, open, without,
+};
 
 fn directory() -> TempDir {
     TempDir::new().expect("a directory")
@@ -98,6 +100,50 @@ async fn a_second_one_is_refused_and_learns_who_was_first() {
     );
     drop(first);
     open(directory.path()).expect("it opens once the first is closed");
+}
+
+#[tokio::test]
+async fn an_older_database_is_brought_up_to_date() {
+    let directory = closed_store().await;
+    let before = {
+        let store = open(directory.path()).expect("it opens");
+        dispatch_some(&store, ["done".to_owned()]).await;
+        let claimed = claim(&store, 2).await.expect("they are claimed");
+        let done = store.commit(vec![complete(&claimed[0])]).await;
+        done.expect("it is completed");
+        audit(&store).await
+    };
+    let older = rusqlite::Connection::open(database(&directory)).expect("a connection");
+    let first = include_str!("../../src/store/sqlite/migrations/0001_tasks_and_log.sql");
+    let second = include_str!("../../src/store/sqlite/migrations/0002_fewer_index_entries.sql");
+    let undo = without(second, first)
+        + "DELETE FROM migrations WHERE version = 2; PRAGMA user_version = 1";
+    older.execute_batch(&undo).expect("it is as it was");
+    let indexes = |connection: &rusqlite::Connection| -> Vec<String> {
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'index' AND name LIKE 'tasks%'";
+        let mut statement = connection.prepare(sql).expect("it is valid");
+        let names = statement
+            .query_map([], |row| row.get(0))
+            .expect("they are read");
+        names.map(|name| name.expect("a name")).collect()
+    };
+    assert!(indexes(&older).contains(&"tasks_by_deadline".to_owned()));
+    drop(older);
+
+    let store = open(directory.path()).expect("it opens");
+    assert_eq!(audit(&store).await, before);
+    every_order_has(&store, 4).await;
+    let newer = rusqlite::Connection::open(database(&directory)).expect("a connection");
+    let names = indexes(&newer);
+    assert!(names.contains(&"tasks_held".to_owned()), "{names:?}");
+    assert!(
+        !names.contains(&"tasks_by_deadline".to_owned()),
+        "{names:?}"
+    );
+    let whole: String = newer
+        .query_row("PRAGMA integrity_check", [], |row| row.get(0))
+        .expect("it is checked");
+    assert_eq!(whole, "ok");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use sidestream::core::{
 use sidestream::error::StoreError;
 use sidestream::store::finding::{Finding, Verdict};
 use sidestream::store::{
-    Admission, Answer, Claim, Limits, ListQuery, LogQuery, PageStart, Request, Store,
+    Admission, Answer, Claim, Limits, ListQuery, LogQuery, PageStart, Request, Store, TimeField,
 };
 
 pub(crate) fn dispatch(id: &str, args: serde_json::Value) -> Request {
@@ -166,4 +166,52 @@ pub(crate) async fn audit(store: &dyn Store) -> BTreeMap<TaskId, Task> {
         assert_eq!(counts.get(&status).copied().unwrap_or(0), rows as u64);
     }
     rows
+}
+
+/// What makes the indexes again that a migration replaced: takes away its own, and makes the first one's.
+pub(crate) fn without(migration: &str, first: &str) -> String {
+    let lines = migration.lines().filter(|line| !line.starts_with("--"));
+    let code: String = lines.map(|line| format!("{line}\n")).collect();
+    let names = |before: &str| -> Vec<String> {
+        let statements = code.split(';').map(str::trim);
+        let names =
+            statements.filter_map(|one| one.strip_prefix(before)?.split_whitespace().next());
+        names.map(str::to_owned).collect()
+    };
+    let undone = names("CREATE INDEX ").into_iter();
+    let mut sql: String = undone.map(|name| format!("DROP INDEX {name};\n")).collect();
+    for name in names("DROP INDEX ") {
+        let made = first.split(';').find_map(|one| {
+            let at = one.find(&format!("CREATE INDEX {name} "))?;
+            Some(&one[at..])
+        });
+        sql.push_str(made.expect("the first one made it"));
+        sql.push_str(";\n");
+    }
+    sql
+}
+
+/// Every order lists everything.
+pub(crate) async fn every_order_has(store: &dyn Store, tasks: usize) {
+    for order_by in [
+        TimeField::CreatedAt,
+        TimeField::StartedAt,
+        TimeField::SuspendedAt,
+        TimeField::CompletedAt,
+    ] {
+        for is_descending in [false, true] {
+            let query = ListQuery {
+                order_by,
+                is_descending,
+                ..ListQuery::new(Namespace::default(), 1_000)
+            };
+            let page = store.list(&query).await.expect("it is listed");
+            assert_eq!(page.tasks.len(), tasks, "by {order_by:?}");
+            let mut times: Vec<_> = page.tasks.iter().map(|task| order_by.of(task)).collect();
+            if is_descending {
+                times.reverse();
+            }
+            assert!(times.is_sorted(), "by {order_by:?}: {times:?}");
+        }
+    }
 }
