@@ -366,8 +366,7 @@ impl Rescue {
 pub struct Rescued {
     /// How many attempts it ended.
     pub ended: u64,
-    /// When to look again: no lease ends before it, nor a deadline with overtime. Of those whose deadline is still
-    /// to come, it is the deadline itself, or the end of the lease if that is sooner.
+    /// When the next lease, or deadline with overtime, ends.
     pub next: Option<Timestamp>,
 }
 

@@ -30,7 +30,6 @@ const SQLITE: &str = "
 ## SQLite
 
 The database of a data directory is `sidestream.db`, in write-ahead mode (`sqlite3 -readonly`).
-
 ";
 
 const POSTGRES: &str = "
@@ -38,8 +37,8 @@ const POSTGRES: &str = "
 
 Everything is in one schema, `sidestream` unless another is chosen. What differs from SQLite, and why:
 
-- What never changes (`specs`, with the indexes for lists) is apart from what does (`tasks`), since an
-  update writes a row anew, and an entry into every index of its table.
+- What never changes (`specs`, with the indexes for lists by whose a task is) is apart from what does
+  (`tasks`), since an update writes a row anew, and an entry into every index of its table.
 - No index has `tasks.seq`: it is known only when the head is locked, as the last step of a commit, and is
   then put right without touching an index ([decision 10](decisions/0010-the-log-on-postgresql.md)).
 - A task is found by a hash of its namespace and id: an entry of an index has room for 2,704 bytes, and
@@ -49,11 +48,10 @@ Everything is in one schema, `sidestream` unless another is chosen. What differs
 Migrations are rows of `migrations`: `version`, `checksum`, and `compatible_from`, the oldest version of
 Sidestream's schema whose servers can go on working with the database. A server accepts a database that
 is newer than itself if `compatible_from` of its last migration is not newer: so servers of two versions
-can run while one replaces the other. A migration that takes something away, changes what it means, or lets
-servers write what older ones cannot read, raises `compatible_from`. Then old servers refuse the database
+can run while one replaces the other. A migration that takes something away but an index without which older ones
+only list more slowly, changes what something means, or lets servers write what older ones cannot read, raises `compatible_from`. Then old servers refuse the database
 when they start, and nothing is touched; and it renames the table `head`, so that those that run can write
 nothing any more.
-
 ";
 
 /// One event of each kind, with what its body holds.
@@ -153,7 +151,7 @@ fn add_migrations(page: &mut String, store: &str) {
             .to_string_lossy()
             .into_owned();
         let sql = std::fs::read_to_string(&file).expect("readable");
-        write!(page, "`{name}`\n\n```sql\n{sql}```\n").expect("a text takes text");
+        write!(page, "\n`{name}`\n\n```sql\n{sql}```\n").expect("a text takes text");
     }
 }
 

@@ -230,8 +230,10 @@ struct State {
     by_repetition: BTreeMap<(Namespace, String), i64>,
     by_status: BTreeMap<Status, BTreeSet<i64>>,
     queue: Queue,
-    /// Of running tasks: when the lease ends or the attempt times out, whichever comes first.
-    held: BTreeSet<(Timestamp, i64)>,
+    /// Of running tasks: when the lease ends.
+    by_lease_end: BTreeSet<(Timestamp, i64)>,
+    /// Of running tasks: when the attempt times out.
+    by_deadline: BTreeSet<(Timestamp, i64)>,
     /// Of ended tasks: completed ones apart from the others, by when they ended.
     by_end: BTreeMap<bool, BTreeSet<(Timestamp, i64)>>,
     /// Of ended tasks of a thread that nobody has acknowledged: by the event that ended them.
@@ -275,8 +277,11 @@ impl State {
             return;
         }
         self.queue.add(key, task);
-        if let Some((lease_end, deadline)) = held_until(task) {
-            self.held.insert((lease_end.min(deadline), key));
+        if let Some(lease) = &task.lease {
+            self.by_lease_end.insert((lease.until, key));
+        }
+        if let Some(deadline) = task.deadline() {
+            self.by_deadline.insert((deadline, key));
         }
         let Some(ended_at) = ended_at(task) else {
             return;
@@ -302,8 +307,11 @@ impl State {
             return;
         }
         self.queue.remove(key, task);
-        if let Some((lease_end, deadline)) = held_until(task) {
-            self.held.remove(&(lease_end.min(deadline), key));
+        if let Some(lease) = &task.lease {
+            self.by_lease_end.remove(&(lease.until, key));
+        }
+        if let Some(deadline) = task.deadline() {
+            self.by_deadline.remove(&(deadline, key));
         }
         let Some(ended_at) = ended_at(task) else {
             return;
@@ -411,11 +419,6 @@ impl State {
             suspend_payload,
         })
     }
-}
-
-/// Of a running task: when its lease ends, and when its attempt times out.
-fn held_until(task: &Task) -> Option<(Timestamp, Timestamp)> {
-    Some((task.lease.as_ref()?.until, task.deadline()?))
 }
 
 fn is_completed(task: &Task) -> bool {

@@ -58,11 +58,20 @@ impl Wanted {
     }
 
     /// The statuses that may match.
-    pub(super) fn statuses(&self) -> &[Status] {
-        match self.statuses.as_slice() {
-            [] => &Status::ALL,
-            statuses => statuses,
-        }
+    pub(super) fn statuses(&self) -> Vec<Status> {
+        let asked = |status: &Status| self.statuses.is_empty() || self.statuses.contains(status);
+        let has_date = |status: &Status| {
+            self.date
+                .is_none_or(|(field, ..)| field.is_had_while(*status) != Some(false))
+        };
+        let statuses = Status::ALL.into_iter();
+        statuses.filter(asked).filter(has_date).collect()
+    }
+
+    /// Do tasks match that have a time? `false` where it is known that none does.
+    pub(super) fn may_have(&self, time: TimeField) -> bool {
+        let has_none = |status: Status| time.is_had_while(status) == Some(false);
+        !self.statuses().into_iter().all(has_none)
     }
 }
 

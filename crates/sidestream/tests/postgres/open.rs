@@ -6,8 +6,8 @@ use sidestream::store::{PostgresOptions, PostgresStore, Store};
 use sidestream_test_postgres::Cluster;
 use tokio::task::JoinSet;
 
-use crate::support::{fresh, open};
-use crate::work::{audit, claim, complete, dispatch, dispatch_some, every_order_has, without};
+use crate::support::{back_to_the_first_schema, fresh, open};
+use crate::work::{audit, claim, complete, dispatch, dispatch_some, every_order_has};
 
 async fn refused(url: &str) -> StoreError {
     let opened = PostgresStore::open(url, PostgresOptions::default()).await;
@@ -56,21 +56,16 @@ async fn an_older_database_is_brought_up_to_date() {
         done.expect("it is completed");
         audit(&store).await
     };
-    let first = include_str!("../../src/store/postgres/migrations/0001_tasks_and_log.sql");
-    let second = include_str!("../../src/store/postgres/migrations/0002_fewer_index_entries.sql");
-    let undo = without(second, first);
-    let undo =
-        format!("SET search_path = sidestream; {undo} DELETE FROM migrations WHERE version = 2");
-    cluster.sql(&database, &undo);
+    cluster.sql(&database, &back_to_the_first_schema());
     let names = "SELECT string_agg(indexname, ' ') FROM pg_indexes WHERE schemaname = 'sidestream'";
-    assert!(cluster.sql(&database, names).contains("tasks_by_deadline"));
+    assert!(cluster.sql(&database, names).contains("specs_by_created"));
 
     let store = open(&url).await;
     assert_eq!(audit(&store).await, before);
     every_order_has(&store, 4).await;
     let names = cluster.sql(&database, names);
-    assert!(names.contains("tasks_held"), "{names}");
-    assert!(!names.contains("tasks_by_deadline"), "{names}");
+    assert!(names.contains("tasks_by_completed"), "{names}");
+    assert!(!names.contains("specs_by_created"), "{names}");
 }
 
 #[tokio::test]

@@ -8,11 +8,23 @@ use sidestream::store::{LogQuery, PostgresOptions, PostgresStore, Store};
 use sidestream_test_postgres::Cluster;
 
 use crate::faults::Network;
+use crate::work::without;
 
 /// Opens the database of a URL.
 pub(crate) async fn open(url: &str) -> PostgresStore {
     let opened = PostgresStore::open(url, PostgresOptions::default()).await;
     opened.expect("the store opens")
+}
+
+/// What makes the tables as the first migration left them.
+pub(crate) fn back_to_the_first_schema() -> String {
+    let first = include_str!("../../src/store/postgres/migrations/0001_tasks_and_log.sql");
+    let second = include_str!("../../src/store/postgres/migrations/0002_fewer_index_entries.sql");
+    let indexes = without(second, first);
+    format!(
+        "BEGIN; SET LOCAL search_path = sidestream; {indexes}
+         DELETE FROM migrations WHERE version = 2; COMMIT"
+    )
 }
 
 /// A store on a new database.

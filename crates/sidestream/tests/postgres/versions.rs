@@ -8,8 +8,8 @@ use sidestream::store::{LogQuery, PostgresOptions, PostgresStore, Store};
 use sidestream_test_postgres::Cluster;
 use tokio::task::JoinSet;
 
-use crate::support::{blocking, fresh, open};
-use crate::work::{audit, claim, complete, dispatch, dispatch_some};
+use crate::support::{back_to_the_first_schema, blocking, fresh, open};
+use crate::work::{audit, claim, complete, dispatch, dispatch_some, every_order_has};
 
 /// All that a compatible migration may do, to the tables that are used most. As ours do, it waits for a
 /// table for a moment only.
@@ -85,6 +85,28 @@ async fn older_and_newer_work_side_by_side_if_they_are_compatible() {
     assert_eq!(seen_by_older, seen_by_newer);
     let heads = (older.head().await, newer.head().await);
     assert_eq!(heads.0.expect("it works"), heads.1.expect("it works"));
+}
+
+/// The same, with the migration that a newer one brings.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_one_migrates_while_older_ones_work() {
+    let cluster = Arc::new(Cluster::start());
+    let (url, older) = fresh(&cluster).await;
+    cluster.sql("postgres", &back_to_the_first_schema());
+    live(Arc::clone(&older), "before".to_owned()).await;
+    let mut working = JoinSet::new();
+    for name in ["a", "b"] {
+        working.spawn(live(Arc::clone(&older), name.to_owned()));
+    }
+    let newer = Arc::new(open(&url).await);
+    working.spawn(live(Arc::clone(&newer), "newer".to_owned()));
+    while let Some(ended) = working.join_next().await {
+        ended.expect("it works to the end");
+    }
+    assert_eq!(audit(&*older).await.len(), 4 * 40);
+    every_order_has(&*newer, 4 * 40).await;
+    let version = "SELECT max(version) FROM sidestream.migrations";
+    assert_eq!(cluster.sql("postgres", version).trim(), "2");
 }
 
 /// One that runs when an incompatible migration comes can write nothing and stream nothing any more, and

@@ -184,7 +184,14 @@ pub(super) async fn from_is_inclusive_and_to_is_exclusive(world: &mut World) {
 /// dispatched in.
 async fn motley(world: &World) -> Vec<Task> {
     for group in 0..6 {
-        let specs = (0..6).map(|n| spec(&format!("{group}-{n}"), NewTask::new("a")));
+        let specs = (0..6).map(|n| {
+            let agent = if n % 3 == 0 { "few" } else { "many" };
+            let task = NewTask::new("a").agent(agent);
+            spec(
+                &format!("{group}-{n}"),
+                task.thread(format!("thread-{}", n % 2)),
+            )
+        });
         world.dispatch_all(specs).await;
         if group % 2 == 0 {
             world.clock.advance_ms(10);
@@ -263,24 +270,19 @@ pub(super) async fn every_order_holds(world: &mut World) {
 /// page knows the exact total and whether there is a next one.
 pub(super) async fn pages_cover_everything_once(world: &mut World) {
     let tasks = in_order_of_dispatch(world).await;
-    let narrow = |task: &&Task| {
-        let statuses = [Status::Suspended, Status::Completed, Status::Pending];
-        statuses.contains(&task.status)
-    };
-    let some: Vec<Task> = tasks.iter().filter(narrow).cloned().collect();
-    for order_by in FIELDS {
-        for is_descending in [false, true] {
-            for is_narrow in [false, true] {
+    for (narrow, is_expected) in filters(&tasks) {
+        let expected = tasks.iter().filter(|task| is_expected(task));
+        let some: Vec<Task> = expected.cloned().collect();
+        assert!(!some.is_empty());
+        for order_by in FIELDS {
+            for is_descending in [false, true] {
                 let mut query = ListQuery {
                     order_by,
                     is_descending,
                     ..all()
                 };
-                if is_narrow {
-                    query.statuses = some.iter().map(|task| task.status).collect();
-                }
-                let expected = if is_narrow { &some } else { &tasks };
-                let expected = sorted(expected, order_by, is_descending);
+                narrow(&mut query);
+                let expected = sorted(&some, order_by, is_descending);
                 for limit in [1, 5, 36, 37, 100] {
                     query.limit = limit;
                     let paged = pages(world, query.clone(), expected.len(), false).await;
@@ -300,6 +302,67 @@ pub(super) async fn pages_cover_everything_once(world: &mut World) {
     assert_eq!(world.list(&query).await.total, 37);
     query.start = PageStart::Beginning;
     assert_eq!(world.list(&query).await.tasks.len(), 37);
+}
+
+type Narrow = Box<dyn Fn(&mut ListQuery) + Send + Sync>;
+type IsExpected = Box<dyn Fn(&Task) -> bool + Send + Sync>;
+
+/// Filters, and what they leave of tasks.
+fn filters(tasks: &[Task]) -> Vec<(Narrow, IsExpected)> {
+    let mut filters: Vec<(Narrow, IsExpected)> = Vec::new();
+    let mut add = |narrow: Narrow, is_expected: IsExpected| filters.push((narrow, is_expected));
+    add(Box::new(|_| {}), Box::new(|_| true));
+    for statuses in [
+        vec![Status::Suspended, Status::Completed, Status::Pending],
+        vec![Status::Pending, Status::Running],
+        vec![Status::Cancelled],
+    ] {
+        let asked = statuses.clone();
+        add(
+            Box::new(move |query| query.statuses.clone_from(&asked)),
+            Box::new(move |task| statuses.contains(&task.status)),
+        );
+    }
+    for name in ["few", "many"] {
+        add(
+            Box::new(move |query| query.agent_id = Some(agent(name))),
+            Box::new(move |task| task.identity().agent_id == Some(agent(name))),
+        );
+    }
+    add(
+        Box::new(|query| {
+            query.agent_id = Some(agent("many"));
+            query.statuses = vec![Status::Completed, Status::Running];
+        }),
+        Box::new(|task| {
+            let is_asked = [Status::Completed, Status::Running].contains(&task.status);
+            is_asked && task.identity().agent_id == Some(agent("many"))
+        }),
+    );
+    let thread = || Some(ThreadId::new("thread-1").expect("a plain id"));
+    add(
+        Box::new(move |query| query.thread_id = thread()),
+        Box::new(move |task| task.identity().thread_id == thread()),
+    );
+    for is_external in [false, true] {
+        add(
+            Box::new(move |query| query.is_external = Some(is_external)),
+            Box::new(move |task| task.is_external() == is_external),
+        );
+    }
+    for field in FIELDS {
+        let mut times: Vec<_> = tasks.iter().filter_map(|task| field.of(task)).collect();
+        times.sort();
+        let from = times[times.len() / 2];
+        add(
+            Box::new(move |query| {
+                query.date_field = field;
+                query.from = Some(from);
+            }),
+            Box::new(move |task| field.of(task).is_some_and(|at| at >= from)),
+        );
+    }
+    filters
 }
 
 async fn pages(world: &World, mut query: ListQuery, total: usize, is_offset: bool) -> Vec<String> {

@@ -9,7 +9,7 @@ use sidestream_core::{
     ThreadId, Timestamp,
 };
 
-use super::{State, held_until, remove_from};
+use super::{State, remove_from};
 use crate::store::{
     Admission, Answer, ApiKey, Claim, Claimed, Cleanup, Gone, Request, Rescue, Rescued, Told,
 };
@@ -183,27 +183,17 @@ impl Transaction<'_> {
             let command = rescue.command_for(task, nth as u64, self.now);
             ended += u64::from(self.change_known(key, &command).is_ok());
         }
+        let lease_end = self.state.by_lease_end.first().map(|(at, _)| *at);
+        let deadline = self.state.by_deadline.first();
+        let overtime_end = deadline.map(|(at, _)| at.plus_ms(overtime_ms));
         Rescued {
             ended,
-            next: self.next_to_rescue(overtime_ms),
+            next: lease_end.into_iter().chain(overtime_end).min(),
         }
     }
 
-    /// When to look again: for those that are over their time at the end of what is granted, or of their lease;
-    /// for the others at the first of the two times, with nothing granted.
-    fn next_to_rescue(&self, overtime_ms: i64) -> Option<Timestamp> {
-        let (held, now) = (&self.state.held, self.now);
-        let overdue = held.iter().take_while(|(at, _)| *at <= now);
-        let ends = overdue.filter_map(|(_, key)| {
-            let (lease_end, deadline) = held_until(&self.state.tasks[key])?;
-            Some(lease_end.min(deadline.plus_ms(overtime_ms)))
-        });
-        let others = held.iter().map(|(at, _)| *at).find(|at| *at > now);
-        ends.chain(others).min()
-    }
-
     fn held_by(&self, gone: &Gone) -> BTreeSet<i64> {
-        let running = self.state.held.iter().map(|(_, key)| *key);
+        let running = self.state.by_lease_end.iter().map(|(_, key)| *key);
         let is_gone = |key: &i64| {
             let lease = self.state.tasks[key].lease.as_ref();
             lease.is_some_and(|lease| gone.names(&lease.worker))
@@ -214,14 +204,11 @@ impl Transaction<'_> {
     /// Those whose lease has ended, and those that are over their time.
     fn overdue(&self, overtime_ms: i64) -> BTreeSet<i64> {
         let now = self.now;
-        let past = self.state.held.iter().take_while(|(at, _)| *at <= now);
-        let is_over = |key: &i64| {
-            let until = held_until(&self.state.tasks[key]);
-            until.is_some_and(|(lease_end, deadline)| {
-                lease_end <= now || deadline.plus_ms(overtime_ms) <= now
-            })
-        };
-        past.map(|(_, key)| *key).filter(is_over).collect()
+        let leases = self.state.by_lease_end.iter();
+        let lost = leases.take_while(|(until, _)| *until <= now);
+        let deadlines = self.state.by_deadline.iter();
+        let late = deadlines.take_while(|(deadline, _)| deadline.plus_ms(overtime_ms) <= now);
+        lost.chain(late).map(|(_, key)| *key).collect()
     }
 
     fn delete(&mut self, namespace: &Namespace, id: &TaskId) -> Outcome {

@@ -255,6 +255,11 @@ impl Connection {
         send(timeout, async move { Ok(client.batch_execute(sql).await?) })
     }
 
+    /// Runs statements without values and without an answer that may take any time.
+    pub(super) async fn run_for_long(&self, sql: &str) -> Result<()> {
+        Ok(self.client().batch_execute(sql).await?)
+    }
+
     /// Sends the beginning of a transaction that writes.
     pub(super) fn begin_to_write(&self) -> Sent<'_, ()> {
         self.send_plain(&self.shape.begin_to_write)

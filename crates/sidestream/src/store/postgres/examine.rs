@@ -1,6 +1,7 @@
 //! An examination of the database: does it keep what it says it keeps, do its notifications arrive, does it
 //! tidy up after itself? And what must be done after an older copy of it was put back.
 
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::time::Duration;
 
@@ -98,7 +99,7 @@ async fn examine(
         clock(&connection).await?,
         sessions(&connection).await?,
         transactions(&connection).await?,
-        indexes(&connection, schema).await?,
+        indexes(&connection, schema, version).await?,
         bloat(&connection, schema).await?,
         age(&connection).await?,
         tools(&connection).await?,
@@ -284,7 +285,7 @@ async fn transactions(connection: &Connection) -> Result<Finding> {
     })
 }
 
-async fn indexes(connection: &Connection, schema: &str) -> Result<Finding> {
+async fn indexes(connection: &Connection, schema: &str, version: i64) -> Result<Finding> {
     let sql = "SELECT c.relname::text, i.indisvalid FROM pg_index i
         JOIN pg_class c ON c.oid = i.indexrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1";
@@ -298,7 +299,12 @@ async fn indexes(connection: &Connection, schema: &str) -> Result<Finding> {
             invalid.push(name);
         }
     }
-    let missing: Vec<&str> = schema::index_names()
+    // What a newer version took away, it did without.
+    let expected = match version > schema::VERSION {
+        true => BTreeSet::new(),
+        false => schema::index_names(version),
+    };
+    let missing: Vec<&str> = expected
         .into_iter()
         .filter(|name| !there.contains(name))
         .collect();

@@ -78,8 +78,8 @@ struct Lister<'q> {
     wanted: Wanted,
     /// Are the specs looked at, too?
     has_specs: bool,
-    /// How many tasks the namespace has.
-    everybody: u64,
+    /// How many tasks the namespace has, and the agent and the tool, if they are wanted.
+    counts: Vec<Counts>,
     /// How many at most match, as far as the counters know.
     counted: Option<u64>,
     /// Is that exactly how many match?
@@ -101,16 +101,15 @@ impl<'q> Lister<'q> {
                 Some(true) => theirs,
             }
         };
-        let matching = scopes
-            .iter()
-            .map(|scope| counts(scope).of_any(&wanted.statuses));
+        let counts: Vec<Counts> = scopes.iter().map(counts).collect();
+        let matching = counts.iter().map(|counts| counts.of_any(&wanted.statuses));
         let has_specs = scan::needs_specs(&wanted);
         let is_exact = wanted.date.is_none() && !is_by_id(&wanted) && scopes.len() <= 2;
         Ok(Self {
             reading,
             query,
-            everybody: counts(&scopes[0]).of_any(&[]),
             counted: matching.min(),
+            counts,
             is_exact,
             has_specs,
             wanted,
@@ -168,7 +167,7 @@ impl<'q> Lister<'q> {
             .saturating_add(1)
             .saturating_add(self.offset()) as u64;
         // If those that match are spread evenly, so many are met before enough of them are found.
-        let met = needed.saturating_mul(self.everybody) / matching.max(1);
+        let met = needed.saturating_mul(self.counts[0].of_any(&[])) / matching.max(1);
         matching > met
     }
 
@@ -189,18 +188,19 @@ impl<'q> Lister<'q> {
                 is_in_order: true,
             }
         };
-        let by_status = scan::for_each_status(&self.wanted)
-            .into_iter()
-            .map(of_status);
+        let may_match = |wanted: &Wanted| {
+            let counts = self.counts.iter();
+            let mut counts = counts.map(|counts| counts.of_any(&wanted.statuses));
+            counts.all(|count| count > 0)
+        };
+        let by_status = scan::for_each_status(&self.wanted).into_iter();
+        let by_status = by_status.filter(may_match).map(of_status);
         match order_by {
             TimeField::CreatedAt if !self.has_specs => by_status.collect(),
             TimeField::SuspendedAt | TimeField::CompletedAt if is_in_order => {
-                let mut parts = vec![whole(Some(true))];
-                // Those without the time, unless it must be from when to when.
-                if self.wanted.date.is_none_or(|(field, ..)| field != order_by) {
-                    parts.extend(by_status.filter(|part| part.has_time == Some(false)));
-                }
-                parts
+                let with = self.wanted.may_have(order_by).then(|| whole(Some(true)));
+                let without = by_status.filter(|part| part.has_time == Some(false));
+                with.into_iter().chain(without).collect()
             }
             // An index of the specs or of the tasks has all that matches in order.
             _ => vec![whole(None)],
@@ -213,7 +213,7 @@ impl<'q> Lister<'q> {
         statement.add("SELECT time, created, key FROM (");
         let mut separator = "";
         for part in parts {
-            let columns = self.columns(part);
+            let columns = self.columns();
             for start in columns.starts(self.query, part.has_time) {
                 statement.add(separator);
                 separator = " UNION ALL ";
@@ -280,8 +280,8 @@ impl<'q> Lister<'q> {
     }
 
     /// The columns of a task's place, of the table whose index has them in order.
-    fn columns(&self, part: &Part) -> Columns {
-        let has_specs = self.has_specs && part.has_time.is_none();
+    fn columns(&self) -> Columns {
+        let has_specs = self.has_specs && self.query.order_by == TimeField::CreatedAt;
         let created = time_column(TimeField::CreatedAt, has_specs);
         Columns {
             time: time_column(self.query.order_by, has_specs),

@@ -86,9 +86,9 @@ pub(super) fn from<'w>(statement: &mut Statement<'w>, wanted: &'w Wanted, has_sp
     let is_by_created = matches!(wanted.date, Some((TimeField::CreatedAt, ..)));
     let statuses = match is_by_created && !has_specs {
         true => wanted.statuses(),
-        false => wanted.statuses.as_slice(),
+        false => wanted.statuses.clone(),
     };
-    match statuses {
+    match statuses.as_slice() {
         [] => {}
         // An index gives those of one status in order.
         [only] => statement.with(" AND t.status = ?", [only.as_str().into()]),
@@ -140,10 +140,9 @@ pub(super) fn time_column(field: TimeField, has_specs: bool) -> String {
 
 /// The same, for each status that is wanted alone.
 pub(super) fn for_each_status(wanted: &Wanted) -> Vec<Wanted> {
-    let statuses: &[Status] = wanted.statuses();
-    let one = |status: &Status| Wanted {
-        statuses: vec![*status],
+    let one = |status: Status| Wanted {
+        statuses: vec![status],
         ..wanted.clone()
     };
-    statuses.iter().map(one).collect()
+    wanted.statuses().into_iter().map(one).collect()
 }

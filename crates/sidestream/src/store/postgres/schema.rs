@@ -4,8 +4,9 @@
 //! Servers of two versions may use one database, while one replaces the other. So a migration says from
 //! which version on a server can work with what it leaves: a server accepts a database that is newer than
 //! itself as long as it is *compatible from* the server's own version or an earlier one. A migration that
-//! adds a table, an index, or a column that may be null or has a default, is compatible with what was before.
-//! One that takes something away or changes what it means is not; nor is one after which servers write what
+//! adds a table, an index, or a column that may be null or has a default, is compatible with what was before;
+//! so is one that takes away an index without which older servers only list more slowly.
+//! One that takes anything else away or changes what it means is not; nor is one after which servers write what
 //! older ones cannot read, such as a new kind of event.
 //!
 //! Old servers refuse an incompatible database when they start. Those that run at that moment are kept from
@@ -14,7 +15,8 @@
 //!
 //! Those that run while a migration comes use its tables, one after the other, as it does. So that neither
 //! waits for what the other has until the server ends one of them, a migration waits for a table for a
-//! moment only, then undoes what it did and begins anew.
+//! moment only, then undoes what it did and begins anew. What it does once it has the tables takes as long as it
+//! takes; who wants them waits, as long as `lock_timeout` lets it, and then fails and tries again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -107,11 +109,13 @@ pub(super) async fn known(connection: &Connection, schema: &str, place: &Place) 
     })
 }
 
-/// The names of the indexes that all migrations leave, but for those that belong to a key.
-pub(super) fn index_names() -> BTreeSet<&'static str> {
+/// The names of the indexes that a database of some version has, but for those that belong to a key; of a newer
+/// one that we know of.
+pub(super) fn index_names(version: i64) -> BTreeSet<&'static str> {
     let mut names = BTreeSet::new();
     let lines = MIGRATIONS
         .iter()
+        .take(usize::try_from(version).unwrap_or(0))
         .flat_map(|migration| migration.sql.lines());
     for line in lines {
         let words: Vec<&str> = line.split([' ', ';']).collect();
@@ -228,9 +232,8 @@ async fn try_to_migrate(
     ours: &[Migration],
 ) -> Result<()> {
     answer(connection.send_plain("BEGIN")).await?;
-    connection
-        .query("SELECT pg_advisory_xact_lock($1)", &[TURN.into()])
-        .await?;
+    let turn = format!("SELECT pg_advisory_xact_lock({TURN})");
+    connection.run_for_long(&turn).await?;
     apply(connection, schema, place, ours).await?;
     answer(connection.send_plain("COMMIT")).await
 }
@@ -259,7 +262,8 @@ async fn apply(
     let begin = format!("SET LOCAL search_path = {name}; {TABLE};");
     answer(connection.send_plain(&begin)).await?;
     for (migration, version) in ours.iter().zip(1_i64..).skip(known.len()) {
-        answer(connection.send_plain(migration.sql)).await?;
+        tracing::info!(version, "migrating the tables");
+        connection.run_for_long(migration.sql).await?;
         let sql = "INSERT INTO @migrations (version, compatible_from, checksum, applied_at_ms)
             VALUES ($1, $2, $3, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)";
         let values = [

@@ -22,9 +22,8 @@ const EMPTY_COUNTERS_MAX: i64 = 1_000;
 static OVERDUE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {SELECTED} FROM (
-            SELECT key FROM @tasks WHERE lease_until_ms IS NOT NULL
-                AND least(lease_until_ms, deadline_ms) <= $1 AND (lease_until_ms <= $1 OR deadline_ms <= $2)
-            ORDER BY key
+            SELECT key FROM @tasks WHERE lease_until_ms <= $1
+            UNION SELECT key FROM @tasks WHERE deadline_ms <= $2 ORDER BY key
         ) AS late CROSS JOIN LATERAL (
             SELECT k.* FROM @tasks k WHERE k.key = late.key
                 AND (k.lease_until_ms <= $1 OR k.deadline_ms <= $2) FOR UPDATE SKIP LOCKED
@@ -44,14 +43,10 @@ static HELD: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// When to look again: for those that are over their time at the end of what is granted, or of their lease; for the
-/// others at the first of the two times, with nothing granted, since the index has no more.
 const NEXT_LEASE: &str = "SELECT least(
-    (SELECT min(least(lease_until_ms, least(deadline_ms, 9223372036854775807 - $1) + $1)) FROM @tasks
-        WHERE lease_until_ms IS NOT NULL AND least(lease_until_ms, deadline_ms) <= $2),
-    (SELECT least(lease_until_ms, deadline_ms) FROM @tasks
-        WHERE lease_until_ms IS NOT NULL AND least(lease_until_ms, deadline_ms) > $2
-        ORDER BY least(lease_until_ms, deadline_ms) LIMIT 1))";
+    (SELECT min(lease_until_ms) FROM @tasks WHERE lease_until_ms IS NOT NULL),
+    (SELECT CASE WHEN min(deadline_ms) > 9223372036854775807 - $1 THEN 9223372036854775807
+        ELSE min(deadline_ms) + $1 END FROM @tasks WHERE deadline_ms IS NOT NULL))";
 
 const OLD: &str = "SELECT old.key, old.namespace, old.tool_name, old.agent_id, old.status, old.seq
     FROM unnest($1::text[], $2::boolean[], $3::bigint[])
@@ -82,7 +77,7 @@ impl Transaction<'_> {
         self.flush().await?;
         let next = self
             .connection
-            .query(NEXT_LEASE, &[overtime_ms.into(), self.now.ms().into()])
+            .query(NEXT_LEASE, &[overtime_ms.into()])
             .await?;
         let next: Option<i64> = match next.first() {
             Some(row) => row.try_get(0)?,

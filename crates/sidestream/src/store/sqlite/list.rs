@@ -65,8 +65,8 @@ struct Lister<'q> {
     reading: &'q Reading<'q>,
     query: &'q ListQuery,
     wanted: Wanted,
-    /// How many tasks the namespace has, by kind of owner.
-    everybody: [Counts; 2],
+    /// How many tasks the namespace has, by kind of owner; and the agent and the tool, if they are wanted.
+    counts: Vec<[Counts; 2]>,
     /// The cheapest way to all that match, if any is better than to look at everybody.
     cheapest: Option<Candidate>,
 }
@@ -74,24 +74,30 @@ struct Lister<'q> {
 impl<'q> Lister<'q> {
     fn new(reading: &'q Reading<'q>, query: &'q ListQuery) -> Result<Self> {
         let wanted = Wanted::by_list(query);
-        let scope = Scope::Namespace(query.namespace.clone());
-        let count = |is_external| counters::read(reading.connection, &scope, is_external);
-        let everybody = [count(false)?, count(true)?];
+        let everybody = Scope::Namespace(query.namespace.clone());
+        let few = choice::scopes(&wanted).into_iter().map(|(_, scope)| scope);
+        let count = |scope: Scope| {
+            let of_owner = |is_external| counters::read(reading.connection, &scope, is_external);
+            Ok([of_owner(false)?, of_owner(true)?])
+        };
+        let counts = [everybody].into_iter().chain(few).map(count);
         let mut lister = Self {
             reading,
             query,
+            counts: counts.collect::<Result<_>>()?,
             wanted,
-            everybody,
             cheapest: None,
         };
         lister.cheapest = lister.find_cheapest()?;
         Ok(lister)
     }
 
-    fn everybody(&self) -> Counts {
+    /// Those of the kind of owner that is wanted.
+    fn wanted_of(&self, [ours, theirs]: [Counts; 2]) -> Counts {
         match self.wanted.is_external {
-            None => self.everybody[0].plus(self.everybody[1]),
-            Some(is_external) => self.everybody[usize::from(is_external)],
+            None => ours.plus(theirs),
+            Some(false) => ours,
+            Some(true) => theirs,
         }
     }
 
@@ -133,15 +139,10 @@ impl<'q> Lister<'q> {
     fn total(&self) -> Result<u64> {
         let wanted = &self.wanted;
         let is_counted = wanted.date.is_none() && choice::by_id(wanted).is_none();
-        let scopes = choice::scopes(wanted);
-        match scopes.as_slice() {
-            [] if is_counted => return Ok(self.everybody().of_any(&wanted.statuses)),
-            [(_, scope)] if is_counted => {
-                let connection = self.reading.connection;
-                let counts = counters::read_both(connection, scope, wanted.is_external)?;
-                return Ok(counts.of_any(&wanted.statuses));
-            }
-            _ => {}
+        if let [exact] | [_, exact] = self.counts.as_slice()
+            && is_counted
+        {
+            return Ok(self.wanted_of(*exact).of_any(&wanted.statuses));
         }
         let by_date = wanted.date.map(|(field, ..)| Way::by(field));
         let way = match (self.cheapest, by_date) {
@@ -172,36 +173,67 @@ impl<'q> Lister<'q> {
         };
         let parts = self.parts(self.way_to_page(offset)).into_iter();
         let parts = parts.filter(|part| self.may_hold_any(part.range));
-        let mut statements: Vec<Statement> = parts.flat_map(|part| self.statements(part)).collect();
+        // Those without the time are all before the others, or all behind them.
+        let (without, with): (Vec<_>, _) = parts.partition(|part| part.has_time == Some(false));
+        let groups = match query.is_descending {
+            false => [without, with],
+            true => [with, without],
+        };
+        let groups = groups.map(|parts| -> Vec<Statement> {
+            let statements = parts.into_iter().flat_map(|part| self.statements(part));
+            statements.collect()
+        });
         let wanted = query.limit.saturating_add(1);
-        let connection = self.reading.connection;
-        if let [only] = statements.as_mut_slice() {
+        if let [[only], []] | [[], [only]] = groups.each_ref().map(Vec::as_slice) {
+            let mut only = only.clone();
             only.then("LIMIT ? OFFSET ?", [rows(wanted), rows(offset)]);
-            return only.rows(connection, place);
+            return only.rows(self.reading.connection, place);
         }
+        let mut places = Vec::new();
+        let mut left_out = 0;
+        for statements in groups {
+            if places.len() == wanted {
+                break;
+            }
+            self.read_side_by_side(statements, wanted.saturating_add(offset), |place| {
+                if left_out < offset {
+                    left_out += 1;
+                } else {
+                    places.push(place);
+                }
+                places.len() < wanted
+            })?;
+        }
+        Ok(places)
+    }
+
+    /// Reads statements that are each in the order of the list as one, at most so many rows of each, as long as `take`
+    /// asks for more.
+    fn read_side_by_side(
+        &self,
+        mut statements: Vec<Statement>,
+        most: usize,
+        mut take: impl FnMut(PageKey) -> bool,
+    ) -> Result<()> {
         // Of what must be sorted first, SQLite keeps no more.
-        let most = wanted.saturating_add(offset);
         for statement in &mut statements {
             statement.then("LIMIT ?", [rows(most)]);
         }
-        let prepared = statements.iter().map(|one| prepare(connection, &one.sql));
+        let prepared = statements
+            .iter()
+            .map(|one| prepare(self.reading.connection, &one.sql));
         let mut prepared: Vec<_> = prepared.collect::<rusqlite::Result<_>>()?;
         let lines = prepared.iter_mut().zip(&statements);
         let mut lines = lines
             .map(|(prepared, one)| Line::new(prepared.query(params_from_iter(&one.values))?))
             .collect::<Result<Vec<_>>>()?;
-        let (mut places, mut left_out) = (Vec::new(), 0);
-        while places.len() < wanted
-            && let Some(first) = first_of(&mut lines, query.is_descending)
-        {
-            if left_out < offset {
-                left_out += 1;
-            } else {
-                places.extend(first.place);
+        while let Some((first, place)) = first_of(&mut lines, self.query.is_descending) {
+            if !take(place) {
+                break;
             }
             first.step()?;
         }
-        Ok(places)
+        Ok(())
     }
 
     /// What is read, each part in the order asked for.
@@ -213,8 +245,9 @@ impl<'q> Lister<'q> {
         };
         let ranges = way.ranges(&self.wanted).into_iter();
         let mut parts: Vec<Part> = ranges.map(|range| Part { range, has_time }).collect();
-        // Beside those that have the time are those that have not, unless the time must be from when to when.
-        if has_time == Some(true) && self.wanted.date.is_none_or(|(field, ..)| field != order_by) {
+        if has_time == Some(true) {
+            // In this way are those that have the time. Where it is known that none of them is wanted, none is looked at.
+            parts.retain(|_| self.wanted.may_have(order_by));
             let others = Way::Status.ranges(&self.wanted).into_iter();
             let others = others.map(|range| Part {
                 range,
@@ -238,7 +271,7 @@ impl<'q> Lister<'q> {
             return way;
         }
         let needed = self.query.limit.saturating_add(1).saturating_add(offset) as u64;
-        let everybody = self.everybody().of_any(&[]);
+        let everybody = self.wanted_of(self.counts[0]).of_any(&[]);
         // If those that match are spread evenly, so many are met before enough of them are found.
         let met = needed.saturating_mul(everybody) / tasks.max(1);
         if tasks <= met { way } else { in_order }
@@ -246,13 +279,13 @@ impl<'q> Lister<'q> {
 
     /// Do the counters say that there is nothing to find?
     fn may_hold_any(&self, range: Range) -> bool {
-        let count = match range.part {
-            Some((status, is_external)) => {
-                self.everybody[usize::from(is_external)].of_any(&[status])
-            }
-            None => self.everybody().of_any(&self.wanted.statuses),
-        };
-        count > 0
+        self.counts.iter().all(|counts| {
+            let count = match range.part {
+                Some((status, is_external)) => counts[usize::from(is_external)].of_any(&[status]),
+                None => self.wanted_of(*counts).of_any(&self.wanted.statuses),
+            };
+            count > 0
+        })
     }
 
     /// What to read of a part: mostly one statement, two where the page begins among tasks with the time or
@@ -308,12 +341,16 @@ impl<'s> Line<'s> {
     }
 }
 
-/// The line whose place comes first in the list.
-fn first_of<'l, 's>(lines: &'l mut [Line<'s>], is_descending: bool) -> Option<&'l mut Line<'s>> {
-    let going_on = lines.iter_mut().filter(|line| line.place.is_some());
+/// The line whose place comes first in the list, and that place.
+fn first_of<'l, 's>(
+    lines: &'l mut [Line<'s>],
+    is_descending: bool,
+) -> Option<(&'l mut Line<'s>, PageKey)> {
+    let places = lines.iter_mut();
+    let places = places.filter_map(|line| line.place.map(|place| (line, place)));
     match is_descending {
-        false => going_on.min_by_key(|line| line.place),
-        true => going_on.max_by_key(|line| line.place),
+        false => places.min_by_key(|(_, place)| *place),
+        true => places.max_by_key(|(_, place)| *place),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Ranges of indexes: which part of which index holds the tasks that a list or a snapshot wants.
 //!
 //! A [`Way`] names the index; it has one [`Range`] for each value of the index's leading columns, and
-//! within a range the tasks are in the order of a time, then of creation, then of dispatch. What the index does not know is tested row by
-//! row. SQLite is told which index to use: it keeps no statistics, and we have counters.
+//! within a range the tasks are in the order of a time, then of creation, then of dispatch. What the index does not
+//! know is tested row by row. SQLite is told which index to use: it keeps no statistics, and we have counters.
 
 use std::fmt::Write as _;
 
@@ -73,9 +73,7 @@ impl Way {
                 part: None,
             }];
         }
-        let statuses = wanted.statuses().iter();
-        let of_status = |status: &Status| {
-            let status = *status;
+        let of_status = |status: Status| {
             let asked = |is: &bool| wanted.is_external.is_none_or(|asked| asked == *is);
             let owners = [false, true].into_iter().filter(asked);
             owners.map(move |is_external| Range {
@@ -83,7 +81,7 @@ impl Way {
                 part: Some((status, is_external)),
             })
         };
-        statuses.flat_map(of_status).collect()
+        wanted.statuses().into_iter().flat_map(of_status).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::params;
 use sidestream_core::{AgentId, Namespace, Seq, Status, Timestamp, ToolName};
 
 use super::failure::Result;
@@ -92,27 +92,24 @@ impl Transaction<'_> {
         Ok(ended)
     }
 
-    /// When to look again: for those that are over their time at the end of what is granted, or of their lease; for
-    /// the others at the first of the two times, with nothing granted, since the index has no more.
+    /// When the first lease ends, or the time that the first is granted beyond its own.
     fn next_to_rescue(&self, overtime_ms: i64) -> Result<Option<Timestamp>> {
-        let overdue =
-            "SELECT min(min(lease_until_ms, min(deadline_ms, 9223372036854775807 - ?2) + ?2))
-            FROM tasks INDEXED BY tasks_held
-            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) <= ?1";
-        let others = "SELECT min(lease_until_ms, deadline_ms) FROM tasks INDEXED BY tasks_held
-            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) > ?1
-            ORDER BY min(lease_until_ms, deadline_ms) LIMIT 1";
-        let now = self.now.ms();
-        let mut overdue = prepare(self.connection, overdue)?;
-        let overdue: Option<i64> =
-            overdue.query_row(params![now, overtime_ms], |row| row.get(0))?;
-        let mut others = prepare(self.connection, others)?;
-        let first: Option<i64> = others.query_row([now], |row| row.get(0)).optional()?;
-        Ok(overdue
-            .into_iter()
-            .chain(first)
-            .min()
-            .map(Timestamp::from_ms))
+        let sql = "SELECT lease_until_ms, deadline_ms FROM tasks INDEXED BY tasks_held
+            WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) >= ?
+            ORDER BY min(lease_until_ms, deadline_ms)";
+        let mut statement = prepare(self.connection, sql)?;
+        let mut rows = statement.query([i64::MIN])?;
+        let mut next: Option<i64> = None;
+        while let Some(row) = rows.next()? {
+            let (lease, deadline): (i64, i64) = (row.get(0)?, row.get(1)?);
+            // Those behind it come no sooner.
+            if next.is_some_and(|next| next <= lease.min(deadline)) {
+                break;
+            }
+            let ends = lease.min(deadline.saturating_add(overtime_ms));
+            next = Some(next.map_or(ends, |next| next.min(ends)));
+        }
+        Ok(next.map(Timestamp::from_ms))
     }
 
     pub(super) fn cleanup(&mut self, cleanup: &Cleanup) -> Result<u64> {

@@ -1,9 +1,8 @@
 -- Fewer entries of indexes for each life of a task. Servers that do not know of this go on, with slower lists.
 
--- Running attempts, by the first of the two times at which somebody else may have to end them.
-DROP INDEX tasks_by_lease;
-DROP INDEX tasks_by_deadline;
-CREATE INDEX tasks_held ON tasks ((least(lease_until_ms, deadline_ms))) WHERE lease_until_ms IS NOT NULL;
+-- In the order in which servers use them, so that neither waits for the other.
+LOCK TABLE specs IN ACCESS EXCLUSIVE MODE;
+LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE;
 
 -- Lists in the order of creation are read status by status.
 DROP INDEX specs_by_created;
