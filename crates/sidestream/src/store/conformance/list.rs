@@ -283,7 +283,12 @@ pub(super) async fn pages_cover_everything_once(world: &mut World) {
                 };
                 narrow(&mut query);
                 let expected = sorted(&some, order_by, is_descending);
-                for limit in [1, 5, 36, 37, 100] {
+                // Without a filter, the edges of everything, too.
+                let limits: &[usize] = match some.len() {
+                    37 => &[1, 5, 36, 37, 100],
+                    _ => &[3, 100],
+                };
+                for &limit in limits {
                     query.limit = limit;
                     let paged = pages(world, query.clone(), expected.len(), false).await;
                     assert_eq!(paged, expected, "by key: {query:?}");

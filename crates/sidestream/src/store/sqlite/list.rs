@@ -246,7 +246,7 @@ impl<'q> Lister<'q> {
         let ranges = way.ranges(&self.wanted).into_iter();
         let mut parts: Vec<Part> = ranges.map(|range| Part { range, has_time }).collect();
         if has_time == Some(true) {
-            // In this way are those that have the time. Where it is known that none of them is wanted, none is looked at.
+            // The way leads to those that have the time: none need be looked at where no wanted one can have it.
             parts.retain(|_| self.wanted.may_have(order_by));
             let others = Way::Status.ranges(&self.wanted).into_iter();
             let others = others.map(|range| Part {
