@@ -26,7 +26,7 @@ use crate::work::Work;
 /// No run may take longer: whoever needs it is stuck, or has too much to do.
 const RUN_MOST: Duration = Duration::from_secs(240);
 /// So much longer for each million tasks that must be stored first.
-const RUN_MOST_PER_MILLION: Duration = Duration::from_secs(300);
+const RUN_MOST_PER_MILLION: Duration = Duration::from_secs(600);
 
 /// One line of the results, and who is to fill it.
 struct Planned {

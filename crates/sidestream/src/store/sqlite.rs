@@ -286,7 +286,8 @@ impl Store for SqliteStore {
     async fn counts(&self) -> Result<HashMap<Status, u64>> {
         self.readers
             .read(|reading| {
-                let counts = counters::read_both(reading.connection, &Scope::All, None)?;
+                let [ours, theirs] = counters::read_both(reading.connection, &Scope::All)?;
+                let counts = ours.plus(theirs);
                 let counts = Status::ALL.map(|status| (status, counts.of(status)));
                 Ok(counts.into_iter().filter(|(_, count)| *count > 0).collect())
             })

@@ -5,6 +5,7 @@ use sidestream_core::{
     ToolName,
 };
 
+use super::counts::Scope;
 use super::{ListQuery, TimeField};
 
 /// What is asked of a task. `None` and empty ask nothing.
@@ -55,6 +56,18 @@ impl Wanted {
             is_external: None,
             date: None,
         }
+    }
+
+    /// What the counters know of those that are wanted: the namespace first; then the agent and the tool, each for
+    /// itself.
+    pub(super) fn scopes(&self) -> Vec<Scope> {
+        let namespace = || self.namespace.clone();
+        let agent = self.agent_id.clone();
+        let agent = agent.map(|agent| Scope::NamespaceAgent(namespace(), agent));
+        let tool = self.tool_name.clone();
+        let tool = tool.map(|tool| Scope::NamespaceTool(namespace(), tool));
+        let everybody = Scope::Namespace(namespace());
+        [everybody].into_iter().chain(agent).chain(tool).collect()
     }
 
     /// The statuses that may match.

@@ -7,7 +7,7 @@ use sidestream::store::finding::Verdict;
 use sidestream::store::{PostgresOptions, PostgresStore};
 use sidestream_test_postgres::{Cluster, Options};
 
-use crate::support::fresh;
+use crate::support::{back_to_the_first_schema, fresh, open};
 use crate::work::{dispatch_some, is_told_of_the_line, line_up};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -39,4 +39,25 @@ async fn tasks_of_tools_that_nobody_has_are_named() {
     line_up(&store.expect("it opens"), &clock).await;
     let findings = PostgresStore::examine(&url, PostgresOptions::default()).await;
     is_told_of_the_line(&findings.expect("it is examined"));
+}
+
+/// Before a newer version has migrated it, a database lacks nothing that its own version has.
+#[tokio::test]
+async fn an_older_schema_has_all_its_indexes() {
+    let cluster = Cluster::start();
+    let database = cluster.database();
+    let url = cluster.url(&database);
+    drop(open(&url).await);
+    let indexes = async || {
+        let findings = PostgresStore::examine(&url, PostgresOptions::default()).await;
+        let mut findings = findings.expect("it is examined").into_iter();
+        let found = findings.find(|finding| finding.topic == "indexes");
+        found.expect("it is looked at")
+    };
+    cluster.sql(&database, &back_to_the_first_schema());
+    let found = indexes().await;
+    assert_eq!(found.verdict, Verdict::Good, "{found:?}");
+    cluster.sql(&database, "DROP INDEX sidestream.specs_by_created");
+    let found = indexes().await;
+    assert!(found.seen.contains("specs_by_created"), "{found:?}");
 }

@@ -54,7 +54,10 @@ async fn a_question_that_cannot_be_answered_says_why() {
             "cursor=nonsense",
             vec!["cursor is \"nonsense\", no nextCursor"],
         ),
-        ("cursor=createdAt-asc.x.1", vec!["cursor"]),
+        ("cursor=createdAt-asc.x.1.1", vec!["cursor"]),
+        ("cursor=createdAt-asc.1.x.1", vec!["cursor"]),
+        // One of an earlier version.
+        ("cursor=createdAt-asc.1.1", vec!["cursor"]),
         (
             "agentId=a&agentId=b",
             vec!["agentId is given 2 times, not once"],

@@ -78,7 +78,7 @@ struct Lister<'q> {
     wanted: Wanted,
     /// Are the specs looked at, too?
     has_specs: bool,
-    /// How many tasks the namespace has, and the agent and the tool, if they are wanted.
+    /// How many tasks there are of each of [`Wanted::scopes`].
     counts: Vec<Counts>,
     /// How many at most match, as far as the counters know.
     counted: Option<u64>,
@@ -89,9 +89,7 @@ struct Lister<'q> {
 impl<'q> Lister<'q> {
     async fn new(reading: &'q Reading<'q>, query: &'q ListQuery) -> Result<Self> {
         let wanted = Wanted::by_list(query);
-        let everybody = Scope::Namespace(query.namespace.clone());
-        let of_few = few(&wanted);
-        let scopes: Vec<Scope> = [everybody].into_iter().chain(of_few).collect();
+        let scopes = wanted.scopes();
         let read = counters::read(reading.connection, &scopes).await?;
         let counts = |scope: &Scope| -> Counts {
             let [ours, theirs] = read.get(scope).copied().unwrap_or_default();
@@ -193,7 +191,7 @@ impl<'q> Lister<'q> {
             let mut counts = counts.map(|counts| counts.of_any(&wanted.statuses));
             counts.all(|count| count > 0)
         };
-        let by_status = scan::for_each_status(&self.wanted).into_iter();
+        let by_status = scan::for_each_status(&self.wanted);
         let by_status = by_status.filter(may_match).map(of_status);
         match order_by {
             TimeField::CreatedAt if !self.has_specs => by_status.collect(),
@@ -211,9 +209,9 @@ impl<'q> Lister<'q> {
     fn statement<'s>(&'s self, parts: &'s [Part]) -> Option<Statement<'s>> {
         let mut statement = Statement::new();
         statement.add("SELECT time, created, key FROM (");
+        let columns = self.columns();
         let mut separator = "";
         for part in parts {
-            let columns = self.columns();
             for start in columns.starts(self.query, part.has_time) {
                 statement.add(separator);
                 separator = " UNION ALL ";
@@ -223,12 +221,12 @@ impl<'q> Lister<'q> {
         if separator.is_empty() {
             return None;
         }
-        let columns = Columns {
+        let selected = Columns {
             time: "time".to_owned(),
             created: "created".to_owned(),
             key: "key".to_owned(),
         };
-        let order = columns.order(self.query, None, NULLS);
+        let order = selected.order(self.query, None, NULLS);
         statement.add(&format!(") AS parts ORDER BY {order}"));
         let (limit, offset) = (self.query.limit.saturating_add(1), self.offset());
         statement.with(" LIMIT ? OFFSET ?", [rows(limit), rows(offset)]);
@@ -308,16 +306,6 @@ fn is_by_id(wanted: &Wanted) -> bool {
         || wanted.run_id.is_some()
         || wanted.thread_id.is_some()
         || wanted.resource_id.is_some()
-}
-
-/// The agent and the tool, each counted apart.
-fn few(wanted: &Wanted) -> impl Iterator<Item = Scope> {
-    let namespace = || wanted.namespace.clone();
-    let agent = wanted.agent_id.clone();
-    let agent = agent.map(|agent| Scope::NamespaceAgent(namespace(), agent));
-    let tool = wanted.tool_name.clone();
-    let tool = tool.map(|tool| Scope::NamespaceTool(namespace(), tool));
-    agent.into_iter().chain(tool)
 }
 
 fn rows(count: usize) -> Value<'static> {

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use sidestream_core::{
-    AgentId, ResourceId, RunId, Status, TaskId, ThreadId, Timestamp, ToolCallId, ToolName,
+    AgentId, ResourceId, RunId, TaskId, ThreadId, Timestamp, ToolCallId, ToolName,
 };
 use tokio_postgres::Row;
 
@@ -139,10 +139,9 @@ pub(super) fn time_column(field: TimeField, has_specs: bool) -> String {
 }
 
 /// The same, for each status that is wanted alone.
-pub(super) fn for_each_status(wanted: &Wanted) -> Vec<Wanted> {
-    let one = |status: Status| Wanted {
+pub(super) fn for_each_status(wanted: &Wanted) -> impl Iterator<Item = Wanted> {
+    wanted.statuses().into_iter().map(|status| Wanted {
         statuses: vec![status],
         ..wanted.clone()
-    };
-    wanted.statuses().into_iter().map(one).collect()
+    })
 }

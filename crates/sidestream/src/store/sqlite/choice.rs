@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::counters;
 use super::failure::Result;
 use super::scan::Way;
-use crate::store::counts::Scope;
+use crate::store::counts::Counts;
 use crate::store::wanted::Wanted;
 
 /// What it costs to look at a row, where it costs 1 to look at an entry of an index.
@@ -41,24 +41,32 @@ pub(super) fn cheapest(candidates: impl IntoIterator<Item = Candidate>) -> Optio
         .min_by_key(|candidate| candidate.cost)
 }
 
-/// The ways by status, agent and tool, as far as they are wanted.
-pub(super) fn counted(connection: &Connection, wanted: &Wanted) -> Result<Vec<Candidate>> {
+/// How many tasks there are of each of [`Wanted::scopes`], by kind of owner.
+pub(super) fn counts(connection: &Connection, wanted: &Wanted) -> Result<Vec<[Counts; 2]>> {
+    let scopes = wanted.scopes().into_iter();
+    let counts = scopes.map(|scope| counters::read_both(connection, &scope));
+    counts.collect()
+}
+
+/// The ways by status, agent and tool, as far as they are wanted, by what was counted.
+pub(super) fn counted(wanted: &Wanted, counts: &[[Counts; 2]]) -> Vec<Candidate> {
+    let has_statuses = !wanted.statuses.is_empty();
+    let everywhere = |[ours, theirs]: [Counts; 2]| ours.plus(theirs);
     let mut candidates = Vec::new();
-    if !wanted.statuses.is_empty() {
-        let scope = Scope::Namespace(wanted.namespace.clone());
-        let counts = counters::read_both(connection, &scope, None)?;
-        let tasks = counts.of_any(&wanted.statuses);
+    if has_statuses {
+        let tasks = everywhere(counts[0]).of_any(&wanted.statuses);
         candidates.push(Candidate::by_entries(Way::Status, tasks));
     }
-    for (way, scope) in scopes(wanted) {
-        let tasks = counters::read_both(connection, &scope, None)?.of_any(&[]);
-        candidates.push(if wanted.statuses.is_empty() {
-            Candidate::by_entries(way, tasks)
-        } else {
-            Candidate::by_rows(way, tasks)
+    let agent = wanted.agent_id.as_ref().map(|_| Way::Agent);
+    let tool = wanted.tool_name.as_ref().map(|_| Way::Tool);
+    for (way, counts) in agent.into_iter().chain(tool).zip(&counts[1..]) {
+        let tasks = everywhere(*counts).of_any(&[]);
+        candidates.push(match has_statuses {
+            false => Candidate::by_entries(way, tasks),
+            true => Candidate::by_rows(way, tasks),
         });
     }
-    Ok(candidates)
+    candidates
 }
 
 /// The way by an id that few tasks have, if one is wanted.
@@ -72,14 +80,4 @@ pub(super) fn by_id(wanted: &Wanted) -> Option<Way> {
     ];
     let found = ways.into_iter().find(|(is_wanted, _)| *is_wanted);
     found.map(|(_, way)| way)
-}
-
-/// The agent and the tool, each counted apart.
-pub(super) fn scopes(wanted: &Wanted) -> Vec<(Way, Scope)> {
-    let namespace = || wanted.namespace.clone();
-    let agent = wanted.agent_id.clone();
-    let agent = agent.map(|agent| (Way::Agent, Scope::NamespaceAgent(namespace(), agent)));
-    let tool = wanted.tool_name.clone();
-    let tool = tool.map(|tool| (Way::Tool, Scope::NamespaceTool(namespace(), tool)));
-    agent.into_iter().chain(tool).collect()
 }

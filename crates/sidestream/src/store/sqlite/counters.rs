@@ -36,16 +36,12 @@ fn read_counts(row: &Row<'_>) -> rusqlite::Result<Counts> {
     Ok(counts)
 }
 
-/// Reads both counters of a scope; only one, where it is said which.
-pub(super) fn read_both(
-    connection: &Connection,
-    scope: &Scope,
-    is_external: Option<bool>,
-) -> Result<Counts> {
-    match is_external {
-        Some(is_external) => read(connection, scope, is_external),
-        None => Ok(read(connection, scope, false)?.plus(read(connection, scope, true)?)),
-    }
+/// Reads both counters of a scope: of the tasks that take slots, and of those whose owner is elsewhere.
+pub(super) fn read_both(connection: &Connection, scope: &Scope) -> Result<[Counts; 2]> {
+    Ok([
+        read(connection, scope, false)?,
+        read(connection, scope, true)?,
+    ])
 }
 
 /// The counters as the writer knows them.

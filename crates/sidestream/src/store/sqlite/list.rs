@@ -12,13 +12,12 @@ use rusqlite::{Rows, params_from_iter};
 use sidestream_core::Timestamp;
 
 use super::choice::{self, Candidate};
-use super::counters;
 use super::failure::{Failure, Result};
 use super::prepare::prepare;
 use super::readers::Reading;
 use super::row;
 use super::scan::{Range, Statement, Way, rows};
-use crate::store::counts::{Counts, Scope};
+use crate::store::counts::Counts;
 use crate::store::order::Columns;
 use crate::store::wanted::{Wanted, column};
 use crate::store::{ListQuery, Page, PageKey, PageStart, TimeField};
@@ -65,7 +64,7 @@ struct Lister<'q> {
     reading: &'q Reading<'q>,
     query: &'q ListQuery,
     wanted: Wanted,
-    /// How many tasks the namespace has, by kind of owner; and the agent and the tool, if they are wanted.
+    /// How many tasks there are of each of [`Wanted::scopes`], by kind of owner.
     counts: Vec<[Counts; 2]>,
     /// The cheapest way to all that match, if any is better than to look at everybody.
     cheapest: Option<Candidate>,
@@ -74,17 +73,10 @@ struct Lister<'q> {
 impl<'q> Lister<'q> {
     fn new(reading: &'q Reading<'q>, query: &'q ListQuery) -> Result<Self> {
         let wanted = Wanted::by_list(query);
-        let everybody = Scope::Namespace(query.namespace.clone());
-        let few = choice::scopes(&wanted).into_iter().map(|(_, scope)| scope);
-        let count = |scope: Scope| {
-            let of_owner = |is_external| counters::read(reading.connection, &scope, is_external);
-            Ok([of_owner(false)?, of_owner(true)?])
-        };
-        let counts = [everybody].into_iter().chain(few).map(count);
         let mut lister = Self {
             reading,
             query,
-            counts: counts.collect::<Result<_>>()?,
+            counts: choice::counts(reading.connection, &wanted)?,
             wanted,
             cheapest: None,
         };
@@ -105,7 +97,7 @@ impl<'q> Lister<'q> {
         if let Some(way) = choice::by_id(&self.wanted) {
             return Ok(Some(Candidate::by_rows(way, 0)));
         }
-        let mut candidates = choice::counted(self.reading.connection, &self.wanted)?;
+        let mut candidates = choice::counted(&self.wanted, &self.counts);
         if let Some((field, ..)) = self.wanted.date {
             let way = Way::by(field);
             let tasks = self.count_up_to(way, NARROW_MAX)?;

@@ -54,8 +54,8 @@ fn way_to(reading: &Reading<'_>, wanted: &Wanted) -> Result<Way> {
     if let Some(way) = choice::by_id(wanted) {
         return Ok(way);
     }
-    let candidates = choice::counted(reading.connection, wanted)?;
-    Ok(choice::cheapest(candidates).map_or(Way::Status, |found| found.way))
+    let counts = choice::counts(reading.connection, wanted)?;
+    Ok(choice::cheapest(choice::counted(wanted, &counts)).map_or(Way::Status, |found| found.way))
 }
 
 /// How a pinned task stood; `None` if nothing of it is left.

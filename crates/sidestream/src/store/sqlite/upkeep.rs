@@ -46,7 +46,8 @@ impl Transaction<'_> {
         self.keys(sql, params![now, now.saturating_sub(overtime_ms), limit])
     }
 
-    /// Those that workers hold who are known to be gone.
+    /// Those that workers hold who are known to be gone. (A bound that all are above lets SQLite search the index;
+    /// without one it scans.)
     fn held_by(&self, gone: &Gone, limit: usize) -> Result<Vec<i64>> {
         let sql = "SELECT key, worker_id FROM tasks INDEXED BY tasks_held
             WHERE lease_until_ms IS NOT NULL AND min(lease_until_ms, deadline_ms) >= ?";
