@@ -30,7 +30,10 @@ pub(crate) async fn run(work: &Work) -> anyhow::Result<Found> {
         }
         ("tasks", Kind::Postgres) => {
             let (batch, tasks) = lives(work)?;
-            let per_second = postgres::lives_per_second(work.url()?, batch, tasks).await?;
+            let per_second = match is_indexed(work) {
+                true => postgres::indexed_lives_per_second(work.url()?, batch, tasks).await?,
+                false => postgres::lives_per_second(work.url()?, batch, tasks).await?,
+            };
             Ok(Found::verified(written(tasks)).value("tasks_per_second", per_second))
         }
         ("fanout" | "delivery", _) => fanout::run(figures::fanout::Settings::of(work)?).await,
@@ -64,6 +67,7 @@ pub(crate) fn name(work: &Work) -> String {
     match (work.figure.as_str(), work.store) {
         ("tasks", Kind::Sqlite) if is_indexed(work) => "bare rusqlite, in our tables".to_owned(),
         ("tasks", Kind::Sqlite) => "bare rusqlite".to_owned(),
+        ("tasks", _) if is_indexed(work) => "bare SQL, in our tables".to_owned(),
         ("tasks", _) => "bare SQL".to_owned(),
         ("outputs", _) => "bare rusqlite, 1,000 to a commit".to_owned(),
         ("fanout" | "delivery", _) => "bare axum, ready bytes".to_owned(),
@@ -106,6 +110,11 @@ fn id(key: i64) -> String {
     let scattered =
         u128::from(key.unsigned_abs()).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     format!("{key:08x}{:028x}", scattered >> 16)
+}
+
+/// No task's key.
+fn nobody() -> RangeInclusive<i64> {
+    RangeInclusive::new(1, 0)
 }
 
 /// The keys of the tasks, `batch` at a time.

@@ -10,6 +10,10 @@ use tokio_postgres::{Client, NoTls, Statement};
 
 use super::{AT_MS, BODY, TRANSITIONS, batches, id};
 
+mod indexed;
+
+pub(super) use indexed::lives_per_second as indexed_lives_per_second;
+
 const SCHEMA: &str = "
     CREATE TABLE tasks (
         key BIGINT PRIMARY KEY, id TEXT NOT NULL UNIQUE, status BIGINT NOT NULL,
@@ -21,9 +25,10 @@ const SCHEMA: &str = "
         seq BIGINT PRIMARY KEY, task BIGINT NOT NULL, at_ms BIGINT NOT NULL,
         code BIGINT NOT NULL, attempt BIGINT NOT NULL, body TEXT
     );
-    SET plan_cache_mode = force_generic_plan; SET enable_hashjoin = off; SET enable_mergejoin = off;
-    SET enable_seqscan = off;
 ";
+/// Plans are made once, for tables that are not empty.
+const BY_INDEX: &str = "SET plan_cache_mode = force_generic_plan; SET enable_hashjoin = off;
+    SET enable_mergejoin = off; SET enable_seqscan = off; SET enable_material = off; SET jit = off;";
 
 /// `$1` keys, `$2` ids, `$3` the time, `$4` places.
 const INSERT: &str = "INSERT INTO tasks
@@ -44,10 +49,9 @@ const EVENT: &str = "INSERT INTO events (seq, task, at_ms, code, attempt, body)
 
 /// Whole lives a second, `batch` tasks to a commit, in a database that is empty.
 pub(crate) async fn lives_per_second(url: &str, batch: i64, tasks: i64) -> anyhow::Result<f64> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    let mut connecting = JoinSet::new();
-    connecting.spawn(connection);
+    let (client, connecting) = connect(url).await?;
     client.batch_execute(SCHEMA).await?;
+    client.batch_execute(BY_INDEX).await?;
     let mut statements = Vec::new();
     for sql in [INSERT, CLAIM, COMPLETE, EVENT] {
         statements.push(client.prepare(sql).await?);
@@ -60,19 +64,38 @@ pub(crate) async fn lives_per_second(url: &str, batch: i64, tasks: i64) -> anyho
         }
     }
     let took = started.elapsed();
-    let completed = "SELECT count(*) FROM tasks WHERE status = 3";
-    for (count, wanted) in [
-        (completed, tasks),
-        ("SELECT count(*) FROM events", 3 * tasks),
-    ] {
-        let found: i64 = client.query_one(count, &[]).await?.get(0);
+    verify(client, connecting, "status = 3", tasks).await?;
+    Ok(tasks as f64 / took.as_secs_f64())
+}
+
+/// The session, and what ends with it.
+type Connecting = JoinSet<Result<(), tokio_postgres::Error>>;
+
+async fn connect(url: &str) -> anyhow::Result<(Client, Connecting)> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    let mut connecting = JoinSet::new();
+    connecting.spawn(connection);
+    Ok((client, connecting))
+}
+
+/// Every task is completed, by three events; then the session ends.
+async fn verify(
+    client: Client,
+    mut connecting: Connecting,
+    is_completed: &str,
+    tasks: i64,
+) -> anyhow::Result<()> {
+    let completed = format!("SELECT count(*) FROM tasks WHERE {is_completed}");
+    let events = "SELECT count(*) FROM events".to_owned();
+    for (count, wanted) in [(completed, tasks), (events, 3 * tasks)] {
+        let found: i64 = client.query_one(&count, &[]).await?.get(0);
         anyhow::ensure!(found == wanted, "{count}: {found}, not {wanted}");
     }
     drop(client);
     while let Some(ended) = connecting.join_next().await {
         ended??;
     }
-    Ok(tasks as f64 / took.as_secs_f64())
+    Ok(())
 }
 
 async fn transition(

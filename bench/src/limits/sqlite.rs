@@ -7,7 +7,7 @@ use std::time::Instant;
 use rusqlite::{Connection, params};
 use sidestream::{SqliteOptions, SqliteStore};
 
-use super::{AT_MS, BODY, TRANSITIONS, batches, id};
+use super::{AT_MS, BODY, TRANSITIONS, batches, id, nobody};
 
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
@@ -120,11 +120,6 @@ pub(crate) fn indexed_lives_per_second(dir: &Path, batch: i64, tasks: i64) -> an
     let took = started.elapsed();
     verify(&connection, "status = 'completed'", tasks)?;
     Ok(tasks as f64 / took.as_secs_f64())
-}
-
-/// No task's key.
-fn nobody() -> RangeInclusive<i64> {
-    RangeInclusive::new(1, 0)
 }
 
 /// One commit: some tasks are dispatched and begin, others end.

@@ -176,6 +176,7 @@ const TASKS: Figure = Figure {
         limit(Sqlite, FULL),
         limit(Sqlite, FULL).with(&[("indexed", 1)]),
         limit(Postgres, FULL),
+        limit(Postgres, FULL).with(&[("indexed", 1)]),
         mastra(Memory, [4_000, 6_000, 6_000, 6_000]),
         mastra(Sqlite, [600, 800, 800, 1_000]),
         mastra(Postgres, [800, 1_000, 1_000, 1_000]),

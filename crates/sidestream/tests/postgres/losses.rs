@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidestream::core::{Command, Seq, Task};
+use sidestream::core::{Command, Seq, Status, Task};
 use sidestream::error::StoreErrorKind;
 use sidestream::store::{Committed, LogQuery, PostgresOptions, PostgresStore, Request, Store};
 use sidestream_test_postgres::{Cluster, Stop};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::faults::{AtCommit, Network, Odds};
 use crate::support::{blocking, fresh, open, through};
-use crate::work::{claim, dispatch};
+use crate::work::{claim, complete, dispatch};
 
 /// A running task, a store on a network that does as it is told, and one with a network of its own.
 struct Scene {
@@ -134,6 +134,39 @@ async fn who_stops_before_its_commit_holds_nobody_up() {
     assert_eq!(stopped.entries.len(), 1);
     let head = other.head().await.expect("the store works").seq;
     assert_eq!(head, Seq(4), "each is there once");
+}
+
+/// Whoever waited for another's lock decides on what that one left, not on what was there before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waited_for_a_lock_decides_on_what_is_there_then() {
+    let Scene {
+        network,
+        store,
+        other,
+        task,
+        ..
+    } = &Scene::set().await;
+    network.at_next_commit(AtCommit::HoldBack(Duration::from_millis(500)));
+    let completed = store.commit(vec![complete(task)]);
+    let meanwhile = async {
+        // Its writes are there, and its commit is not.
+        while !network.has_happened() {
+            tokio::task::yield_now().await;
+        }
+        let cancel = Request::Command {
+            namespace: task.identity().namespace.clone(),
+            id: task.id().clone(),
+            command: Command::Cancel,
+        };
+        other.commit(vec![cancel]).await
+    };
+    let (completed, cancelled) = tokio::join!(completed, meanwhile);
+    assert_eq!(completed.expect("it is committed").entries.len(), 1);
+    let cancelled = cancelled.expect("it is decided");
+    assert!(cancelled.entries.is_empty(), "{cancelled:?}");
+    let found = other.get(&task.identity().namespace, task.id()).await;
+    let found = found.expect("the store works").expect("it is there");
+    assert_eq!(found.status, Status::Completed);
 }
 
 /// Nobody can be asked: the caller is told that it is not known.

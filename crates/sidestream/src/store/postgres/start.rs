@@ -21,8 +21,23 @@ use crate::store::{Admission, Request, Told};
 /// Serialises those who count before they decide: claims, and dispatches that may be turned away.
 const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock($1)";
 
-/// Locks tasks by their names, and those whose ends are to be acknowledged, in the order of their keys.
-const LOCK: &str = "SELECT t.key FROM (
+/// Locks tasks by their names, in the order of their keys, and reads each as it is once it is locked.
+static LOCK: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {SELECTED} FROM (
+            SELECT s.key FROM unnest($1::bytea[]) AS i(name)
+            CROSS JOIN LATERAL (
+                SELECT s.key FROM @specs s WHERE s.name = i.name AND s.last_seq IS NULL LIMIT 1
+            ) AS s
+            ORDER BY s.key
+        ) AS named
+        CROSS JOIN LATERAL (SELECT t.* FROM @tasks t WHERE t.key = named.key FOR UPDATE) AS t"
+    )
+});
+
+/// The same, and with them, in the same order, those whose ends are to be acknowledged, of which there may be any
+/// number: so none is read.
+const LOCK_TOLD: &str = "SELECT t.key FROM (
         SELECT s.key FROM unnest($1::bytea[]) AS i(name)
         CROSS JOIN LATERAL (
             SELECT s.key FROM @specs s WHERE s.name = i.name AND s.last_seq IS NULL LIMIT 1
@@ -69,7 +84,7 @@ pub(super) const HEAD: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1
 struct Named {
     /// Tasks that may be changed.
     locked: BTreeSet<Vec<u8>>,
-    /// Those, and tasks that may have been dispatched before.
+    /// Tasks that may have been dispatched before.
     read: BTreeSet<Vec<u8>>,
     repetitions: BTreeSet<Vec<u8>>,
     /// Threads whose ends are acknowledged up to a place.
@@ -159,9 +174,7 @@ impl Named {
     }
 
     fn lock(&mut self, namespace: &Namespace, id: &TaskId) {
-        let name = spec::name(namespace, id);
-        self.locked.insert(name.clone());
-        self.read.insert(name);
+        self.locked.insert(spec::name(namespace, id));
     }
 }
 
@@ -169,8 +182,8 @@ fn has_slots_for_agents(request: &Request) -> bool {
     matches!(request, Request::Claim(claim) if claim.limits.per_agent.is_some())
 }
 
-fn hashes(hashes: &BTreeSet<Vec<u8>>) -> Value<'_> {
-    Value::byte_strings(hashes.iter().map(Vec::as_slice))
+fn hashes<'h>(hashes: impl IntoIterator<Item = &'h Vec<u8>>) -> Value<'h> {
+    Value::byte_strings(hashes.into_iter().map(Vec::as_slice))
 }
 
 /// What the statements of the first journey are for.
@@ -178,6 +191,7 @@ fn hashes(hashes: &BTreeSet<Vec<u8>>) -> Value<'_> {
 enum Step {
     TakeTurn,
     Lock,
+    LockTold,
     ReadByName,
     ReadByRepetition,
     Count,
@@ -192,7 +206,15 @@ fn steps(named: &Named, turn: i64) -> Vec<(Step, &'static str, Vec<Value<'_>>)> 
     if named.takes_turn {
         add(Step::TakeTurn, TAKE_TURN, vec![turn.into()]);
     }
-    if !named.locked.is_empty() || !named.told.is_empty() {
+    if named.told.is_empty() {
+        if !named.locked.is_empty() {
+            add(Step::Lock, &LOCK, vec![hashes(&named.locked)]);
+        }
+        let unlocked: Vec<_> = named.read.difference(&named.locked).collect();
+        if !unlocked.is_empty() {
+            add(Step::ReadByName, &READ_BY_NAME, vec![hashes(unlocked)]);
+        }
+    } else {
         let threads = named.told.iter().map(|(thread, _)| thread.as_slice());
         let places = named.told.iter().map(|(_, seq)| *seq);
         let values = vec![
@@ -200,10 +222,11 @@ fn steps(named: &Named, turn: i64) -> Vec<(Step, &'static str, Vec<Value<'_>>)> 
             Value::byte_strings(threads),
             Value::integers(places),
         ];
-        add(Step::Lock, LOCK, values);
+        add(Step::LockTold, LOCK_TOLD, values);
+        let all = hashes(named.read.union(&named.locked));
+        add(Step::ReadByName, &READ_BY_NAME, vec![all]);
     }
-    if !named.read.is_empty() {
-        add(Step::ReadByName, &READ_BY_NAME, vec![hashes(&named.read)]);
+    if !named.locked.is_empty() || !named.read.is_empty() {
         add(Step::Xid, XID, Vec::new());
     }
     if !named.repetitions.is_empty() {
@@ -263,7 +286,7 @@ pub(super) async fn start<'c>(
         has_written: false,
         tasks: Tasks::default(),
     };
-    for step in [Step::ReadByRepetition, Step::ReadByName] {
+    for step in [Step::Lock, Step::ReadByRepetition, Step::ReadByName] {
         let found = row::read_all(connection, specs, &rows_of(step)).await?;
         for stored in found {
             transaction.tasks.know(stored);
