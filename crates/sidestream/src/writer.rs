@@ -21,7 +21,7 @@ mod standing;
 
 use batch::{Batch, Callers, Gathering, share};
 
-pub(crate) use standing::Claimant;
+pub(crate) use standing::{Claimant, StandingClaim};
 
 /// So many requests at most wait for their batch; a further caller waits for its place among them.
 const WAITING_MAX: usize = 16_384;
@@ -234,7 +234,7 @@ impl WriterLoop {
         batch: Batch,
         before: Option<Untold>,
     ) -> Option<Untold> {
-        let (requests, waiting) = (batch.requests, batch.callers);
+        let (requests, mut waiting) = (batch.requests, batch.callers);
         let tell = async {
             if let Some(before) = before {
                 before.tell(lead).await;
@@ -250,6 +250,7 @@ impl WriterLoop {
         match committed {
             Ok(Committed { answers, entries }) => {
                 self.count(answers.len());
+                waiting.committed(&answers);
                 Some(Untold {
                     entries,
                     answers,

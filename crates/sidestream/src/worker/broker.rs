@@ -79,6 +79,12 @@ impl FreeSlots {
     pub fn left(&self) -> u32 {
         u32::try_from(self.0.num_permits()).unwrap_or(u32::MAX)
     }
+
+    /// Keeps so many; the rest are free again.
+    pub(super) fn keep(&mut self, count: usize) {
+        let rest = self.0.num_permits().saturating_sub(count);
+        drop(self.0.split(rest));
+    }
 }
 
 impl Iterator for FreeSlots {

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::store::{self, Answer, Request, Store};
 use crate::worker::broker::{Broker, Claimed, FreeSlots, Slots};
 use crate::worker::running::{RunningTasks, Work};
-use crate::writer::{Claimant, Reply, Writer};
+use crate::writer::{Claimant, Reply, StandingClaim, Writer};
 
 /// So many tasks at most are claimed at a time: as many as a batch has requests.
 const CLAIM_MAX: u32 = 1_024;
@@ -57,7 +57,10 @@ enum Next {
 /// A claim that has gone, and what it took along.
 #[derive(Debug)]
 struct Gone {
-    slots: FreeSlots,
+    /// For how many tasks.
+    limit: u32,
+    /// Those for what it brings, once that is known; till then all that it asked for.
+    slots: Arc<Mutex<FreeSlots>>,
     since: Instant,
     /// What had happened by then.
     seen: Work,
@@ -77,25 +80,32 @@ impl Claimant for Claims {
         &self.claim.tools
     }
 
-    fn claim(&self) -> Option<(Request, oneshot::Sender<Reply>)> {
+    fn claim(&self) -> Option<StandingClaim> {
         let slots = self.slots.take(CLAIM_MAX);
-        if slots.left() == 0 {
+        let limit = slots.left();
+        if limit == 0 {
             return None;
         }
         let claim = store::Claim {
-            limit: slots.left(),
+            limit,
             ..self.claim.clone()
         };
         let (reply, answer) = oneshot::channel();
+        let slots = Arc::new(Mutex::new(slots));
         let gone = Gone {
-            slots,
+            limit,
+            slots: Arc::clone(&slots),
             since: Instant::now(),
             // Seen before the claim: what changes during it is seen again.
             seen: *self.work.borrow(),
             answer,
         };
         self.gone.send(gone).ok()?;
-        Some((Request::Claim(claim), reply))
+        Some(StandingClaim {
+            request: Request::Claim(claim),
+            reply,
+            brought: Box::new(move |tasks| slots.lock().keep(tasks)),
+        })
     }
 }
 
@@ -194,7 +204,7 @@ impl LocalBroker {
             }
         };
         let next = match claimed.next_due {
-            _ if claimed.tasks.len() == gone.slots.left() as usize => Next::Now,
+            _ if claimed.tasks.len() == gone.limit as usize => Next::Now,
             Some(at) => Next::Due(at),
             None => Next::WhenToldTo,
         };
@@ -204,10 +214,11 @@ impl LocalBroker {
             ..gone.seen
         };
         *self.last.lock() = Last { seen, next };
+        let mut slots = gone.slots.lock();
         let started_at = claimed.tasks.first().and_then(|task| task.started_at);
         let age = started_at.map_or(Duration::ZERO, |at| self.store.now().since(at));
         Ok(Claimed {
-            tasks: claimed.tasks.into_iter().zip(gone.slots).collect(),
+            tasks: claimed.tasks.into_iter().zip(&mut *slots).collect(),
             since: gone.since,
             began: Instant::now().checked_sub(age).unwrap_or(gone.since),
         })

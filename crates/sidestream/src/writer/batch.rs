@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use hashbrown::HashSet;
-use sidestream_core::{Command, Namespace, TaskId};
+use sidestream_core::{Command, Namespace, Rejection, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::standing::{Brought, StandingClaim};
 use super::{Counts, Reply, WAITING_BYTES_MAX, Waiting, standing};
-use crate::store::Request;
+use crate::store::{Answer, Request};
 
 /// So many requests at most make a batch.
 const BATCH_MAX: usize = 1_024;
@@ -75,15 +76,8 @@ impl Gathering {
             self.add(waiting);
         }
         self.count();
-        if let Some((request, reply)) = self.standing.claim(batch.all()) {
-            let room = None;
-            batch.late.push(Waiting {
-                request,
-                reply,
-                room,
-            });
-        }
-        batch.complete();
+        let claim = self.standing.claim(batch.all());
+        batch.complete(claim);
         batch
     }
 
@@ -129,6 +123,8 @@ pub(super) struct Callers {
     pub(super) replies: Vec<oneshot::Sender<Reply>>,
     /// Their shares of what may wait.
     rooms: Vec<OwnedSemaphorePermit>,
+    /// Of the last of them, if that is the worker's own claim.
+    brought: Option<Brought>,
 }
 
 impl Callers {
@@ -137,6 +133,15 @@ impl Callers {
         Self {
             replies,
             ..Self::default()
+        }
+    }
+
+    /// Takes note that the batch is committed: the worker has back at once the slots that its claim did not need.
+    pub(super) fn committed(&mut self, answers: &[Result<Answer, Rejection>]) {
+        if let Some(brought) = self.brought.take()
+            && let Some(Ok(Answer::Claimed(claimed))) = answers.last()
+        {
+            brought(claimed.tasks.len());
         }
     }
 }
@@ -186,11 +191,17 @@ impl Batch {
     }
 
     /// Those that pick tasks themselves come last, so that they find what the others left: claims after all
-    /// that may bring them work, so that whoever claims has seen its whole batch.
-    fn complete(&mut self) {
+    /// that may bring them work, so that whoever claims has seen its whole batch. The very last is the claim of the
+    /// process's own worker, if one goes along.
+    fn complete(&mut self, claim: Option<StandingClaim>) {
         let mut late = std::mem::take(&mut self.late);
         late.sort_by_key(|waiting| matches!(waiting.request, Request::Claim(_)));
         late.into_iter().for_each(|waiting| self.push(waiting));
+        if let Some(claim) = claim {
+            self.requests.push(claim.request);
+            self.callers.replies.push(claim.reply);
+            self.callers.brought = Some(claim.brought);
+        }
     }
 }
 
@@ -276,7 +287,7 @@ mod tests {
             assert!(batch.reserve(&request));
             batch.add(waiting(request));
         }
-        batch.complete();
+        batch.complete(None);
         let order: Vec<&str> = batch
             .requests
             .iter()

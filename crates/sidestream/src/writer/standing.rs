@@ -18,9 +18,21 @@ pub(crate) trait Claimant: Send + Sync {
     /// What it can run.
     fn tools(&self) -> &[ToolName];
 
-    /// A claim, and where its answer goes; `None` while the worker has no slot free.
-    fn claim(&self) -> Option<(Request, oneshot::Sender<Reply>)>;
+    /// A claim; `None` while the worker has no slot free.
+    fn claim(&self) -> Option<StandingClaim>;
 }
+
+/// A claim that goes along with a batch.
+pub(crate) struct StandingClaim {
+    pub(crate) request: Request,
+    /// Where its answer goes.
+    pub(crate) reply: oneshot::Sender<Reply>,
+    /// Told at once how many tasks it has brought, before the next batch is taken: so that the claim that goes along
+    /// with that one can ask for what this one did not need.
+    pub(crate) brought: Brought,
+}
+
+pub(crate) type Brought = Box<dyn FnOnce(usize) + Send + Sync>;
 
 /// Where the worker stands: there is one at most in a process that has the store.
 #[derive(Default)]
@@ -63,7 +75,7 @@ impl Place {
     pub(super) fn claim<'r>(
         &self,
         mut requests: impl Iterator<Item = &'r Request>,
-    ) -> Option<(Request, oneshot::Sender<Reply>)> {
+    ) -> Option<StandingClaim> {
         let mut state = self.state.lock();
         let is_called = std::mem::take(&mut state.is_called);
         let claimant = state.claimant.as_ref()?;

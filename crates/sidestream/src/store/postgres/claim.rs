@@ -136,32 +136,45 @@ impl Transaction<'_> {
         tools: &BTreeSet<&ToolName>,
         is_of_lanes: bool,
     ) -> Result<(Option<Timestamp>, Option<Vec<Waiting>>)> {
+        let looked = self.look_for_due(claim, tools, is_of_lanes).await?;
+        if looked.0.is_none_or(|due| due > self.now) {
+            return Ok(looked);
+        }
         let names = Value::texts(tools.iter().map(|tool| tool.as_str()));
-        let find = [names.clone(), self.now.ms().into(), DUE_MAX.into()];
+        let find = [names, self.now.ms().into(), DUE_MAX.into()];
+        let moved = self.connection.query(FIND_DUE, &find).await?;
+        if let Some(row) = moved.first() {
+            self.has_written |= Cells::of(row).unsigned()? > 0;
+        }
+        self.look_for_due(claim, tools, is_of_lanes).await
+    }
+
+    /// When the next of the delayed is due, which may have been; and the lines, if they are wanted.
+    async fn look_for_due(
+        &self,
+        claim: &Claim,
+        tools: &BTreeSet<&ToolName>,
+        is_of_lanes: bool,
+    ) -> Result<(Option<Timestamp>, Option<Vec<Waiting>>)> {
+        let names = Value::texts(tools.iter().map(|tool| tool.as_str()));
         let (next_sql, namespace) = queue::next_due(claim);
         let next: Vec<Value<'_>> = [names].into_iter().chain(namespace).collect();
         let open = self.slots(claim, tools)?.open(tools);
         let of_lines = queue::of_lines(&open, max_of_line(claim.limit as usize));
         let connection = self.connection;
-        let find_ready = connection.prepare(FIND_DUE, &find).await?;
         let next_ready = connection.prepare(next_sql, &next).await?;
         let lines_ready = match !is_of_lanes && !open.is_empty() {
             true => Some(connection.prepare(&LINES, &of_lines).await?),
             false => None,
         };
-        let moved = connection.send(&find_ready, &find);
         let next = connection.send(&next_ready, &next);
         let lines = lines_ready.as_ref();
         let lines = lines.map(|ready| connection.send(ready, &of_lines));
-        let moved = answer(moved).await?;
         let next = answer(next).await?;
         let lines = match lines {
             Some(lines) => Some(queue::read(&answer(lines).await?)?),
             None => None,
         };
-        if let Some(row) = moved.first() {
-            self.has_written |= Cells::of(row).unsigned()? > 0;
-        }
         Ok((queue::due(&next)?, lines))
     }
 

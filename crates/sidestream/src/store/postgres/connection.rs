@@ -4,6 +4,7 @@
 //! that a batch of statements costs one journey. The server carries them out in the order in which they
 //! were sent; so each must be ready to be sent before the first is.
 
+use std::borrow::Cow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -260,9 +261,14 @@ impl Connection {
         Ok(self.client().batch_execute(sql).await?)
     }
 
-    /// Sends the beginning of a transaction that writes.
-    pub(super) fn begin_to_write(&self) -> Sent<'_, ()> {
-        self.send_plain(&self.shape.begin_to_write)
+    /// How a transaction that writes begins. Those that name a turn, which is a number, take turns: they count
+    /// before they decide, as claims do, and dispatches that may be turned away.
+    pub(super) fn begin_to_write(&self, turn: Option<i64>) -> Cow<'_, str> {
+        let begin = &self.shape.begin_to_write;
+        match turn {
+            Some(turn) => format!("{begin} SELECT pg_advisory_xact_lock({turn});").into(),
+            None => begin.into(),
+        }
     }
 
     /// Sends the beginning of a transaction that reads, all at one moment.

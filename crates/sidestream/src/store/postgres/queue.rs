@@ -148,7 +148,7 @@ pub(super) static TAKE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// When the next task of each tool is due whose time has not come.
+/// When the next of the delayed tasks of all tools is due; or was, if they have not been moved.
 pub(super) fn next_due(claim: &Claim) -> (&'static str, Option<Value<'_>>) {
     match &claim.namespace {
         None => (

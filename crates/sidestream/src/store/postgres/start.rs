@@ -18,9 +18,6 @@ use super::transaction::{Tasks, Transaction};
 use crate::store::counts::{Scope, limits_on};
 use crate::store::{Admission, Request, Told};
 
-/// Serialises those who count before they decide: claims, and dispatches that may be turned away.
-const TAKE_TURN: &str = "SELECT pg_advisory_xact_lock($1)";
-
 /// Locks tasks by their names, in the order of their keys, and reads each as it is once it is locked.
 static LOCK: LazyLock<String> = LazyLock::new(|| {
     format!(
@@ -73,11 +70,15 @@ static READ_BY_REPETITION: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-const FRESH_KEYS: &str = "SELECT nextval('@keys') FROM generate_series(1, $1)";
-const XID: &str = "SELECT pg_current_xact_id()::text";
-/// Read last: nothing that was read before is of later than this head.
+/// The head of the log, and what the database's clock shows. Read last: nothing that was read before is of later
+/// than this head.
 pub(super) const HEAD: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
     epoch, seq, floor, last_at_ms FROM @head WHERE single = 1";
+
+/// The same, with `$1` fresh keys and, if `$2`, by what the server knows the transaction.
+const BEGUN: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+    epoch, seq, floor, last_at_ms, ARRAY(SELECT nextval('@keys') FROM generate_series(1, $1)),
+    CASE WHEN $2 THEN pg_current_xact_id()::text END FROM @head WHERE single = 1";
 
 /// What a batch names.
 #[derive(Debug, Default)]
@@ -189,23 +190,17 @@ fn hashes<'h>(hashes: impl IntoIterator<Item = &'h Vec<u8>>) -> Value<'h> {
 /// What the statements of the first journey are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Step {
-    TakeTurn,
     Lock,
     LockTold,
     ReadByName,
     ReadByRepetition,
     Count,
-    FreshKeys,
-    Xid,
-    Head,
+    Begun,
 }
 
-fn steps(named: &Named, turn: i64) -> Vec<(Step, &'static str, Vec<Value<'_>>)> {
+fn steps(named: &Named) -> Vec<(Step, &'static str, Vec<Value<'_>>)> {
     let mut steps = Vec::new();
     let mut add = |step, sql: &'static str, values| steps.push((step, sql, values));
-    if named.takes_turn {
-        add(Step::TakeTurn, TAKE_TURN, vec![turn.into()]);
-    }
     if named.told.is_empty() {
         if !named.locked.is_empty() {
             add(Step::Lock, &LOCK, vec![hashes(&named.locked)]);
@@ -226,9 +221,6 @@ fn steps(named: &Named, turn: i64) -> Vec<(Step, &'static str, Vec<Value<'_>>)> 
         let all = hashes(named.read.union(&named.locked));
         add(Step::ReadByName, &READ_BY_NAME, vec![all]);
     }
-    if !named.locked.is_empty() || !named.read.is_empty() {
-        add(Step::Xid, XID, Vec::new());
-    }
     if !named.repetitions.is_empty() {
         let values = vec![hashes(&named.repetitions)];
         add(Step::ReadByRepetition, &READ_BY_REPETITION, values);
@@ -237,10 +229,8 @@ fn steps(named: &Named, turn: i64) -> Vec<(Step, &'static str, Vec<Value<'_>>)> 
         let (sql, values) = counters::select(&named.counted);
         add(Step::Count, sql, values);
     }
-    if named.new > 0 {
-        add(Step::FreshKeys, FRESH_KEYS, vec![named.new.into()]);
-    }
-    add(Step::Head, HEAD, Vec::new());
+    let writes = !named.locked.is_empty() || !named.read.is_empty();
+    add(Step::Begun, BEGUN, vec![named.new.into(), writes.into()]);
     steps
 }
 
@@ -253,12 +243,13 @@ pub(super) async fn start<'c>(
     batch: &[Request],
 ) -> Result<Transaction<'c>> {
     let named = Named::by(batch);
-    let steps = steps(&named, turn);
+    let steps = steps(&named);
     let mut ready: Vec<Ready> = Vec::new();
     for (_, sql, values) in &steps {
         ready.push(connection.prepare(sql, values).await?);
     }
-    let begin = connection.begin_to_write();
+    let begin = connection.begin_to_write(named.takes_turn.then_some(turn));
+    let begin = connection.send_plain(&begin);
     let mut sent = Vec::new();
     for ((step, _, values), ready) in steps.iter().zip(&ready) {
         sent.push((*step, connection.send(ready, values)));
@@ -269,7 +260,8 @@ pub(super) async fn start<'c>(
         rows.insert(step, answer(sent).await?);
     }
     let mut rows_of = |step| rows.remove(&step).unwrap_or_default();
-    let head = Read::of(&rows_of(Step::Head))?;
+    let begun = rows_of(Step::Begun);
+    let head = Read::of(&begun)?;
     specs.of_log(&head.epoch);
     let mut transaction = Transaction {
         connection,
@@ -292,11 +284,9 @@ pub(super) async fn start<'c>(
             transaction.tasks.know(stored);
         }
     }
-    for row in rows_of(Step::FreshKeys) {
-        transaction.tasks.fresh.push_back(row.try_get(0)?);
-    }
-    if let Some(row) = rows_of(Step::Xid).first() {
-        transaction.xid = Some(row.try_get(0)?);
+    if let Some(row) = begun.first() {
+        let (keys, xid): (Vec<i64>, _) = (row.try_get(5)?, row.try_get(6)?);
+        (transaction.tasks.fresh, transaction.xid) = (keys.into(), xid);
     }
     let counted = rows_of(Step::Count);
     transaction.counters.know(&named.counted, &counted)?;
