@@ -309,3 +309,81 @@ impl Untold {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+    use sidestream_core::{Namespace, NewTask, TaskId, ToolName, WorkerId};
+
+    use super::*;
+    use crate::store::{Admission, Claim, MemoryStore};
+    use crate::stream::RingLimits;
+    use crate::stream::ring::Ring;
+
+    /// Claims one task at a time, and notes what it hears.
+    struct Claims {
+        tools: Arc<[ToolName]>,
+        heard: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Claimant for Claims {
+        fn tools(&self) -> &[ToolName] {
+            &self.tools
+        }
+
+        fn claim(&self) -> Option<StandingClaim> {
+            self.heard.lock().push("claims".into());
+            let heard = Arc::clone(&self.heard);
+            let (reply, _) = oneshot::channel();
+            Some(StandingClaim {
+                request: Request::Claim(Claim {
+                    worker: WorkerId::new("w").expect("it is a name"),
+                    tools: Arc::clone(&self.tools),
+                    namespace: None,
+                    limit: 1,
+                    lease_ms: 1_000,
+                    limits: Arc::default(),
+                }),
+                reply,
+                brought: Box::new(move |tasks| heard.lock().push(format!("brought {tasks}"))),
+            })
+        }
+    }
+
+    fn dispatch(id: &str) -> Request {
+        let id = TaskId::new(id).expect("a fit id");
+        let spec = NewTask::new("tool").into_spec(Namespace::default(), id, Default::default());
+        Request::Dispatch {
+            spec: Arc::new(spec.expect("a fit task")),
+            admission: Admission::Queue,
+        }
+    }
+
+    /// What a claim did not need the next one can ask for: it is told before that one is made, though nobody has been
+    /// told yet of what was committed.
+    #[tokio::test]
+    async fn a_claim_hears_what_it_brought_before_the_next_is_made() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let ring = Arc::new(Ring::new(Seq(0), RingLimits::default()));
+        let tail = Arc::new(Tail::new(Arc::clone(&store), ring, Vec::new()));
+        let (writer, writer_loop) = Writer::new(store, tail);
+        let heard = Arc::<Mutex<Vec<String>>>::default();
+        writer.stand(Arc::new(Claims {
+            tools: Arc::from([ToolName::new("tool").expect("a fit name")]),
+            heard: Arc::clone(&heard),
+        }));
+        // The second names a task that the first names, so it waits for the batch after.
+        let both = [dispatch("a"), dispatch("a")].map(|request| writer.enqueue(request));
+        let both = both.map(|answer| answer.expect("there is room"));
+        let told = async {
+            for answer in both {
+                let answer = answer.await.expect("it is answered");
+                answer.expect("it is committed");
+            }
+            writer.close().await;
+        };
+        tokio::join!(writer_loop.run(), told);
+        let heard = heard.lock().clone();
+        assert_eq!(heard, ["claims", "brought 1", "claims", "brought 0"]);
+    }
+}
