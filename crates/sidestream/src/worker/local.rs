@@ -167,7 +167,8 @@ impl LocalBroker {
         }
     }
 
-    /// The next claim to go, or that has gone; `None` once there will be no more.
+    /// The next claim to go, or that has gone; `None` once there will be no more. From when it is to stop, none goes
+    /// along with anything.
     async fn next_claim(&self, slots: &Slots, stop: &CancellationToken) -> Option<Gone> {
         let mut going = self.going.lock().await;
         let worth_it = async {
@@ -176,12 +177,12 @@ impl LocalBroker {
         };
         let gone = tokio::select! {
             biased;
+            () = stop.cancelled() => None,
             gone = going.recv() => return gone,
             () = worth_it => {
                 self.writer.claim_now();
                 stop.run_until_cancelled(going.recv()).await
             }
-            () = stop.cancelled() => None,
         };
         match gone {
             Some(gone) => gone,
@@ -208,12 +209,18 @@ impl LocalBroker {
             Some(at) => Next::Due(at),
             None => Next::WhenToldTo,
         };
+        let mut before = self.last.lock();
         let seen = Work {
-            // It was the last of its batch.
-            ours: last.map_or(gone.seen.ours, |last| last.max(gone.seen.ours)),
+            // It was the last of its batch, and saw all that those before it saw.
+            ours: gone
+                .seen
+                .ours
+                .max(before.seen.ours)
+                .max(last.unwrap_or_default()),
             ..gone.seen
         };
-        *self.last.lock() = Last { seen, next };
+        *before = Last { seen, next };
+        drop(before);
         let mut slots = gone.slots.lock();
         let started_at = claimed.tasks.first().and_then(|task| task.started_at);
         let age = started_at.map_or(Duration::ZERO, |at| self.store.now().since(at));
@@ -229,10 +236,16 @@ impl LocalBroker {
 impl Broker for LocalBroker {
     async fn claim(&self, slots: &Slots, stop: &CancellationToken) -> Result<Claimed, Error> {
         self.stand(slots);
-        match self.next_claim(slots, stop).await {
-            Some(gone) => self.brought(gone).await,
-            None if stop.is_cancelled() => Ok(Claimed::nothing()),
-            None => Err(Error::ShutDown),
+        while let Some(gone) = self.next_claim(slots, stop).await {
+            let claimed = self.brought(gone).await?;
+            // When it is to stop, one that went after this may still have brought something.
+            if !claimed.tasks.is_empty() || !stop.is_cancelled() {
+                return Ok(claimed);
+            }
+        }
+        match stop.is_cancelled() {
+            true => Ok(Claimed::nothing()),
+            false => Err(Error::ShutDown),
         }
     }
 
@@ -251,5 +264,82 @@ impl fmt::Debug for LocalBroker {
         f.debug_struct("LocalBroker")
             .field("worker", &self.claim.worker)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sidestream_core::{Namespace, NewTask, Seq, Status, TaskId, WorkerId};
+
+    use super::*;
+    use crate::store::{Admission, MemoryStore};
+    use crate::stream::RingLimits;
+    use crate::stream::ring::Ring;
+    use crate::stream::tail::Tail;
+
+    fn id() -> TaskId {
+        TaskId::new("t").expect("a fit id")
+    }
+
+    fn cancel() -> Request {
+        Request::Command {
+            namespace: Namespace::default(),
+            id: id(),
+            command: Command::Cancel,
+        }
+    }
+
+    fn dispatch(id: TaskId) -> Request {
+        let task = NewTask::new("tool");
+        let spec = task.into_spec(Namespace::default(), id, Default::default());
+        Request::Dispatch {
+            spec: Arc::new(spec.expect("a fit task")),
+            admission: Admission::Queue,
+        }
+    }
+
+    /// Two claims have gone when the worker is told to stop: one that brought nothing, and after it one for the only
+    /// slot, which the first did not need. What that one brought is given to the worker; nothing else is claimed.
+    #[tokio::test]
+    async fn a_worker_that_stops_is_given_all_that_was_claimed_for_it() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let ring = Arc::new(Ring::new(Seq(0), RingLimits::default()));
+        let running = Arc::<RunningTasks>::default();
+        let tail = Tail::new(Arc::clone(&store), ring, vec![Arc::clone(&running) as _]);
+        let (writer, writer_loop) = Writer::new(Arc::clone(&store), Arc::new(tail));
+        let claim = store::Claim {
+            worker: WorkerId::new("w").expect("a fit name"),
+            tools: Arc::from([ToolName::new("tool").expect("a fit name")]),
+            namespace: None,
+            limit: 0,
+            lease_ms: 1_000,
+            limits: Arc::default(),
+        };
+        let broker = LocalBroker::new(Arc::clone(&store), writer.clone(), claim, &running);
+        let (slots, stop) = (Slots::new(1), CancellationToken::new());
+        let story = async {
+            let first = broker.claim(&slots, &stop).await.expect("it is answered");
+            assert!(first.tasks.is_empty(), "there is nothing yet");
+            // Both name one task, so each has a batch of its own; the first is of no task that is there.
+            let (refused, made) =
+                tokio::join!(writer.submit(cancel()), writer.submit(dispatch(id())));
+            assert!(refused.is_err(), "{refused:?}");
+            made.expect("it is accepted");
+            stop.cancel();
+            let last = broker.claim(&slots, &stop).await.expect("it is answered");
+            assert_eq!(last.tasks.len(), 1, "{last:?}");
+            drop(last);
+            writer.submit(cancel()).await.expect("it is cancelled");
+            let nothing = broker.claim(&slots, &stop).await.expect("it is answered");
+            assert!(nothing.tasks.is_empty(), "{nothing:?}");
+            let other = TaskId::new("other").expect("a fit id");
+            let later = writer.submit(dispatch(other.clone())).await;
+            later.expect("it is accepted");
+            let found = store.get(&Namespace::default(), &other).await;
+            let found = found.expect("the store works").expect("it is there");
+            assert_eq!(found.status, Status::Pending, "nobody would run it");
+            writer.close().await;
+        };
+        tokio::join!(writer_loop.run(), story);
     }
 }

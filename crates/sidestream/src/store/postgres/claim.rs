@@ -128,48 +128,55 @@ impl Transaction<'_> {
         })
     }
 
-    /// Makes ready what has come due, and says when the next will; and looks at the lines, if they are wanted,
-    /// in the same journey.
+    /// Makes ready what has come due, and says when the next will; and looks at the lines, if they are wanted.
     async fn first_look(
         &mut self,
         claim: &Claim,
         tools: &BTreeSet<&ToolName>,
         is_of_lanes: bool,
     ) -> Result<(Option<Timestamp>, Option<Vec<Waiting>>)> {
-        let looked = self.look_for_due(claim, tools, is_of_lanes).await?;
-        if looked.0.is_none_or(|due| due > self.now) {
-            return Ok(looked);
+        let (due, lines) = self.look(claim, tools, is_of_lanes, false).await?;
+        if due.is_some_and(|due| due <= self.now) {
+            return self.look(claim, tools, is_of_lanes, true).await;
         }
-        let names = Value::texts(tools.iter().map(|tool| tool.as_str()));
-        let find = [names, self.now.ms().into(), DUE_MAX.into()];
-        let moved = self.connection.query(FIND_DUE, &find).await?;
-        if let Some(row) = moved.first() {
-            self.has_written |= Cells::of(row).unsigned()? > 0;
-        }
-        self.look_for_due(claim, tools, is_of_lanes).await
+        Ok((due, lines))
     }
 
-    /// When the next of the delayed is due, which may have been; and the lines, if they are wanted.
-    async fn look_for_due(
-        &self,
+    /// In one journey: makes ready what has come due, if that is wanted; says when the next of the delayed is due; and
+    /// reads the lines, if they are wanted.
+    async fn look(
+        &mut self,
         claim: &Claim,
         tools: &BTreeSet<&ToolName>,
         is_of_lanes: bool,
+        makes_ready: bool,
     ) -> Result<(Option<Timestamp>, Option<Vec<Waiting>>)> {
         let names = Value::texts(tools.iter().map(|tool| tool.as_str()));
+        let find = [names.clone(), self.now.ms().into(), DUE_MAX.into()];
         let (next_sql, namespace) = queue::next_due(claim);
         let next: Vec<Value<'_>> = [names].into_iter().chain(namespace).collect();
         let open = self.slots(claim, tools)?.open(tools);
         let of_lines = queue::of_lines(&open, max_of_line(claim.limit as usize));
         let connection = self.connection;
+        let find_ready = match makes_ready {
+            true => Some(connection.prepare(FIND_DUE, &find).await?),
+            false => None,
+        };
         let next_ready = connection.prepare(next_sql, &next).await?;
         let lines_ready = match !is_of_lanes && !open.is_empty() {
             true => Some(connection.prepare(&LINES, &of_lines).await?),
             false => None,
         };
+        let moved = find_ready.as_ref();
+        let moved = moved.map(|ready| connection.send(ready, &find));
         let next = connection.send(&next_ready, &next);
         let lines = lines_ready.as_ref();
         let lines = lines.map(|ready| connection.send(ready, &of_lines));
+        if let Some(moved) = moved
+            && let Some(row) = answer(moved).await?.first()
+        {
+            self.has_written |= Cells::of(row).unsigned()? > 0;
+        }
         let next = answer(next).await?;
         let lines = match lines {
             Some(lines) => Some(queue::read(&answer(lines).await?)?),

@@ -263,7 +263,7 @@ impl Connection {
 
     /// How a transaction that writes begins. Those that name a turn, which is a number, take turns: they count
     /// before they decide, as claims do, and dispatches that may be turned away.
-    pub(super) fn begin_to_write(&self, turn: Option<i64>) -> Cow<'_, str> {
+    pub(super) fn beginning_to_write(&self, turn: Option<i64>) -> Cow<'_, str> {
         let begin = &self.shape.begin_to_write;
         match turn {
             Some(turn) => format!("{begin} SELECT pg_advisory_xact_lock({turn});").into(),

@@ -116,7 +116,7 @@ async fn every_statement_finds_its_rows_through_an_index() {
         if is_of_the_schema(sql) {
             continue;
         }
-        let to_write = connection.begin_to_write(None);
+        let to_write = connection.beginning_to_write(None);
         let begin = match is_by_key {
             true => connection.send_plain(&to_write),
             false => connection.begin_to_search(),

@@ -218,8 +218,10 @@ fn steps(named: &Named) -> Vec<(Step, &'static str, Vec<Value<'_>>)> {
             Value::integers(places),
         ];
         add(Step::LockTold, LOCK_TOLD, values);
-        let all = hashes(named.read.union(&named.locked));
-        add(Step::ReadByName, &READ_BY_NAME, vec![all]);
+        let all: Vec<_> = named.read.union(&named.locked).collect();
+        if !all.is_empty() {
+            add(Step::ReadByName, &READ_BY_NAME, vec![hashes(all)]);
+        }
     }
     if !named.repetitions.is_empty() {
         let values = vec![hashes(&named.repetitions)];
@@ -229,8 +231,12 @@ fn steps(named: &Named) -> Vec<(Step, &'static str, Vec<Value<'_>>)> {
         let (sql, values) = counters::select(&named.counted);
         add(Step::Count, sql, values);
     }
-    let writes = !named.locked.is_empty() || !named.read.is_empty();
-    add(Step::Begun, BEGUN, vec![named.new.into(), writes.into()]);
+    let names_tasks = !named.locked.is_empty() || !named.read.is_empty();
+    add(
+        Step::Begun,
+        BEGUN,
+        vec![named.new.into(), names_tasks.into()],
+    );
     steps
 }
 
@@ -248,7 +254,7 @@ pub(super) async fn start<'c>(
     for (_, sql, values) in &steps {
         ready.push(connection.prepare(sql, values).await?);
     }
-    let begin = connection.begin_to_write(named.takes_turn.then_some(turn));
+    let begin = connection.beginning_to_write(named.takes_turn.then_some(turn));
     let begin = connection.send_plain(&begin);
     let mut sent = Vec::new();
     for ((step, _, values), ready) in steps.iter().zip(&ready) {
