@@ -112,13 +112,29 @@ fn id(key: i64) -> String {
     format!("{key:08x}{:028x}", scattered >> 16)
 }
 
-/// No task's key.
-fn nobody() -> RangeInclusive<i64> {
-    RangeInclusive::new(1, 0)
-}
-
 /// The keys of the tasks, `batch` at a time.
 fn batches(tasks: i64, batch: i64) -> impl Iterator<Item = RangeInclusive<i64>> {
     let firsts = (0..(tasks + batch - 1) / batch).map(move |n| n * batch + 1);
     firsts.map(move |first| first..=(first + batch - 1).min(tasks))
+}
+
+/// The commits of whole lives, `batch` transitions to each: a third of so many tasks are dispatched and begin, and those
+/// of the commit before end. The keys of the one, and of the other.
+fn commits(tasks: i64, batch: i64) -> Vec<[RangeInclusive<i64>; 2]> {
+    let nobody = || RangeInclusive::new(1, 0);
+    let mut commits = Vec::new();
+    let mut ending = nobody();
+    for keys in batches(tasks, (batch / 3).max(1)) {
+        commits.push([keys.clone(), ending]);
+        ending = keys;
+        if batch == 1 {
+            // Alone, an end shares its commit with nothing.
+            commits.push([nobody(), ending]);
+            ending = nobody();
+        }
+    }
+    if !ending.is_empty() {
+        commits.push([nobody(), ending]);
+    }
+    commits
 }

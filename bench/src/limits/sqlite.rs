@@ -7,7 +7,7 @@ use std::time::Instant;
 use rusqlite::{Connection, params};
 use sidestream::{SqliteOptions, SqliteStore};
 
-use super::{AT_MS, BODY, TRANSITIONS, batches, id, nobody};
+use super::{AT_MS, BODY, TRANSITIONS, batches, commits, id};
 
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
@@ -96,8 +96,7 @@ fn transition(
 }
 
 /// The same in Sidestream's own tables, with all their indexes: whole lives a second by the statements that a
-/// transaction comes to in the end, and nothing else. `batch` transitions to a commit: a third of so many tasks are
-/// dispatched and begin, and those of the commit before end.
+/// transaction comes to in the end, and nothing else.
 #[expect(clippy::disallowed_methods, reason = "a stopwatch on a plain thread")]
 pub(crate) fn indexed_lives_per_second(dir: &Path, batch: i64, tasks: i64) -> anyhow::Result<f64> {
     let place = tempfile::tempdir_in(dir)?;
@@ -105,18 +104,12 @@ pub(crate) fn indexed_lives_per_second(dir: &Path, batch: i64, tasks: i64) -> an
     let mut connection = Connection::open(place.path().join("sidestream.db"))?;
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 8000")?;
     connection.set_prepared_statement_cache_capacity(64);
+    let commits = commits(tasks, batch);
     let started = Instant::now();
-    let (mut seq, mut ending) = (0, nobody());
-    for keys in batches(tasks, (batch / 3).max(1)) {
-        indexed(&mut connection, keys.clone(), ending, &mut seq)?;
-        ending = keys;
-        if batch == 1 {
-            // Alone, an end shares its commit with nothing.
-            indexed(&mut connection, nobody(), ending, &mut seq)?;
-            ending = nobody();
-        }
+    let mut seq = 0;
+    for [new, ending] in commits {
+        indexed(&mut connection, new, ending, &mut seq)?;
     }
-    indexed(&mut connection, nobody(), ending, &mut seq)?;
     let took = started.elapsed();
     verify(&connection, "status = 'completed'", tasks)?;
     Ok(tasks as f64 / took.as_secs_f64())

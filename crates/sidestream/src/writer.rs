@@ -311,7 +311,7 @@ impl Untold {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use parking_lot::Mutex;
     use sidestream_core::{Namespace, NewTask, TaskId, ToolName, WorkerId};
 
@@ -350,7 +350,8 @@ mod tests {
         }
     }
 
-    fn dispatch(id: &str) -> Request {
+    /// The dispatch of a task of the tool `tool`.
+    pub(crate) fn dispatch(id: &str) -> Request {
         let id = TaskId::new(id).expect("a fit id");
         let spec = NewTask::new("tool").into_spec(Namespace::default(), id, Default::default());
         Request::Dispatch {

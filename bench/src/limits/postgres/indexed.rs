@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
-use super::super::{AT_MS, BODY, batches, id, nobody};
+use super::super::{AT_MS, BODY, commits, id};
 use super::{BY_INDEX, connect, verify};
 
 /// `$1` keys, `$2` hashes of ids, `$3` ids, `$4` the time.
@@ -43,32 +43,19 @@ const COUNTERS: &str = "INSERT INTO counters VALUES
     ('namespace_tool', 'default', 'noop', false, 0, 0, 0, 0, 0, 0, 0),
     ('namespace_agent', 'default', 'bench', false, 0, 0, 0, 0, 0, 0, 0)";
 
-/// Whole lives a second, `batch` transitions to a commit, in a database that is empty: a third of so many tasks are
-/// dispatched and begin, and those of the commit before end.
+/// Whole lives a second, `batch` transitions to a commit, in a database that is empty.
 pub(crate) async fn lives_per_second(url: &str, batch: i64, tasks: i64) -> anyhow::Result<f64> {
     drop(PostgresStore::open(url, PostgresOptions::default()).await?);
     let (client, connecting) = connect(url).await?;
     let settings = format!("SET search_path = sidestream; {BY_INDEX} {COUNTERS}");
     client.batch_execute(&settings).await?;
     let statements = Statements::prepare(&client).await?;
+    let commits = commits(tasks, batch);
     let started = Instant::now();
-    let (mut seq, mut ending) = (0, nobody());
-    for keys in batches(tasks, (batch / 3).max(1)) {
-        statements
-            .commit(&client, keys.clone(), ending, &mut seq)
-            .await?;
-        ending = keys;
-        if batch == 1 {
-            // Alone, an end shares its commit with nothing.
-            statements
-                .commit(&client, nobody(), ending, &mut seq)
-                .await?;
-            ending = nobody();
-        }
+    let mut seq = 0;
+    for [new, ending] in commits {
+        statements.commit(&client, new, ending, &mut seq).await?;
     }
-    statements
-        .commit(&client, nobody(), ending, &mut seq)
-        .await?;
     let took = started.elapsed();
     verify(client, connecting, "status = 'completed'", tasks).await?;
     Ok(tasks as f64 / took.as_secs_f64())

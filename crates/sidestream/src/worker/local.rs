@@ -269,32 +269,21 @@ impl fmt::Debug for LocalBroker {
 
 #[cfg(test)]
 mod tests {
-    use sidestream_core::{Namespace, NewTask, Seq, Status, TaskId, WorkerId};
+    use sidestream_core::{Namespace, Seq, Status, TaskId, WorkerId};
 
     use super::*;
-    use crate::store::{Admission, MemoryStore};
+    use crate::store::MemoryStore;
     use crate::stream::RingLimits;
     use crate::stream::ring::Ring;
     use crate::stream::tail::Tail;
+    use crate::writer::tests::dispatch;
 
-    fn id() -> TaskId {
-        TaskId::new("t").expect("a fit id")
-    }
-
+    /// The cancellation of the task `t`.
     fn cancel() -> Request {
         Request::Command {
             namespace: Namespace::default(),
-            id: id(),
+            id: TaskId::new("t").expect("a fit id"),
             command: Command::Cancel,
-        }
-    }
-
-    fn dispatch(id: TaskId) -> Request {
-        let task = NewTask::new("tool");
-        let spec = task.into_spec(Namespace::default(), id, Default::default());
-        Request::Dispatch {
-            spec: Arc::new(spec.expect("a fit task")),
-            admission: Admission::Queue,
         }
     }
 
@@ -322,7 +311,7 @@ mod tests {
             assert!(first.tasks.is_empty(), "there is nothing yet");
             // Both name one task, so each has a batch of its own; the first is of no task that is there.
             let (refused, made) =
-                tokio::join!(writer.submit(cancel()), writer.submit(dispatch(id())));
+                tokio::join!(writer.submit(cancel()), writer.submit(dispatch("t")));
             assert!(refused.is_err(), "{refused:?}");
             made.expect("it is accepted");
             stop.cancel();
@@ -333,7 +322,7 @@ mod tests {
             let nothing = broker.claim(&slots, &stop).await.expect("it is answered");
             assert!(nothing.tasks.is_empty(), "{nothing:?}");
             let other = TaskId::new("other").expect("a fit id");
-            let later = writer.submit(dispatch(other.clone())).await;
+            let later = writer.submit(dispatch("other")).await;
             later.expect("it is accepted");
             let found = store.get(&Namespace::default(), &other).await;
             let found = found.expect("the store works").expect("it is there");
