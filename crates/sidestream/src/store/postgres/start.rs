@@ -18,14 +18,17 @@ use super::transaction::{Tasks, Transaction};
 use crate::store::counts::{Scope, limits_on};
 use crate::store::{Admission, Request, Told};
 
+/// The key of the task whose hash of a name is `i.name`, if it has not been deleted.
+const KEY_BY_NAME: &str = "CROSS JOIN LATERAL (
+        SELECT s.key FROM @specs s WHERE s.name = i.name AND s.last_seq IS NULL LIMIT 1
+    ) AS s";
+
 /// Locks tasks by their names, in the order of their keys, and reads each as it is once it is locked.
 static LOCK: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {SELECTED} FROM (
             SELECT s.key FROM unnest($1::bytea[]) AS i(name)
-            CROSS JOIN LATERAL (
-                SELECT s.key FROM @specs s WHERE s.name = i.name AND s.last_seq IS NULL LIMIT 1
-            ) AS s
+            {KEY_BY_NAME}
             ORDER BY s.key
         ) AS named
         CROSS JOIN LATERAL (SELECT t.* FROM @tasks t WHERE t.key = named.key FOR UPDATE) AS t"
@@ -34,27 +37,27 @@ static LOCK: LazyLock<String> = LazyLock::new(|| {
 
 /// The same, and with them, in the same order, those whose ends are to be acknowledged, of which there may be any
 /// number: so none is read.
-const LOCK_TOLD: &str = "SELECT t.key FROM (
-        SELECT s.key FROM unnest($1::bytea[]) AS i(name)
-        CROSS JOIN LATERAL (
-            SELECT s.key FROM @specs s WHERE s.name = i.name AND s.last_seq IS NULL LIMIT 1
-        ) AS s
-        UNION
-        SELECT u.key FROM unnest($2::bytea[], $3::bigint[]) AS i(thread, seq)
-        CROSS JOIN LATERAL (
-            SELECT u.key FROM @tasks u
-            WHERE u.is_untold AND u.thread = i.thread AND u.seq <= i.seq OFFSET 0
-        ) AS u
-        ORDER BY key
-    ) AS named
-    CROSS JOIN LATERAL (SELECT t.key FROM @tasks t WHERE t.key = named.key FOR UPDATE) AS t";
+static LOCK_TOLD: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT t.key FROM (
+            SELECT s.key FROM unnest($1::bytea[]) AS i(name)
+            {KEY_BY_NAME}
+            UNION
+            SELECT u.key FROM unnest($2::bytea[], $3::bigint[]) AS i(thread, seq)
+            CROSS JOIN LATERAL (
+                SELECT u.key FROM @tasks u
+                WHERE u.is_untold AND u.thread = i.thread AND u.seq <= i.seq OFFSET 0
+            ) AS u
+            ORDER BY key
+        ) AS named
+        CROSS JOIN LATERAL (SELECT t.key FROM @tasks t WHERE t.key = named.key FOR UPDATE) AS t"
+    )
+});
 
 static READ_BY_NAME: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {SELECTED} FROM unnest($1::bytea[]) AS i(name)
-        CROSS JOIN LATERAL (
-            SELECT s.key FROM @specs s WHERE s.name = i.name AND s.last_seq IS NULL LIMIT 1
-        ) AS s
+        {KEY_BY_NAME}
         CROSS JOIN LATERAL (SELECT t.* FROM @tasks t WHERE t.key = s.key LIMIT 1) AS t"
     )
 });
@@ -217,7 +220,7 @@ fn steps(named: &Named) -> Vec<(Step, &'static str, Vec<Value<'_>>)> {
             Value::byte_strings(threads),
             Value::integers(places),
         ];
-        add(Step::LockTold, LOCK_TOLD, values);
+        add(Step::LockTold, &LOCK_TOLD, values);
         let all: Vec<_> = named.read.union(&named.locked).collect();
         if !all.is_empty() {
             add(Step::ReadByName, &READ_BY_NAME, vec![hashes(all)]);
