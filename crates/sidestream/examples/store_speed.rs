@@ -397,6 +397,7 @@ async fn snapshots(store: &dyn Store) {
     })
     .await;
     let pins = store.snapshot(&all).await.unwrap().pins;
+    let pins = pins.all().await.unwrap();
     println!("  {} pins", pins.len());
     let some = &pins[..pins.len().min(100)];
     measure("resolve: 100 of them", 200, || store.resolve(some)).await;

@@ -17,8 +17,8 @@ use async_trait::async_trait;
 use sidestream_core::command::Loss;
 use sidestream_core::wire::SnapshotTask;
 use sidestream_core::{
-    Attempt, Command, Epoch, Filter, Jitter, LogEntry, Namespace, Record, Rejection, ReportNumber,
-    Seq, Spec, Status, Task, TaskId, ThreadId, Timestamp, ToolName, WorkerId,
+    Attempt, Command, Epoch, Jitter, LogEntry, Namespace, Record, Rejection, ReportNumber, Seq,
+    Spec, Status, Task, TaskId, ThreadId, Timestamp, ToolName, WorkerId,
 };
 use tokio::sync::watch;
 
@@ -36,6 +36,7 @@ mod order;
 pub mod postgres;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod recent;
+mod snapshot;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
@@ -51,6 +52,7 @@ pub use list::{ListQuery, Page, PageKey, PageStart, TimeField};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, PostgresStore};
+pub use snapshot::{Pin, Pins, Snapshot, SnapshotQuery};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 
@@ -85,9 +87,10 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// A page of tasks, with the exact number of all that match.
     async fn list(&self, query: &ListQuery) -> Result<Page>;
 
-    /// Which tasks match, and the place in the log that this is the state after (S1): one moment.
+    /// Which tasks match, and the place in the log that this is the state after (S1): one moment, fixed when
+    /// this returns. It may return before it has found them all: see [`Pins`].
     ///
-    /// What it returns is small; [`Store::resolve`] reads the rest, page by page, with no transaction
+    /// What it finds is small; [`Store::resolve`] reads the rest, page by page, with no transaction
     /// held open in between.
     async fn snapshot(&self, query: &SnapshotQuery) -> Result<Snapshot>;
 
@@ -446,41 +449,6 @@ pub struct LogPage {
     /// Everything up to here has been looked at: the last entry's place if the page is full, else the
     /// head.
     pub through: Seq,
-}
-
-/// What a snapshot is of.
-#[derive(Debug, Clone)]
-pub struct SnapshotQuery {
-    /// The tenant's room.
-    pub namespace: Namespace,
-    /// Which tasks.
-    pub filter: Filter,
-    /// Standing so: any of pending, running, suspended.
-    pub statuses: Vec<Status>,
-}
-
-/// Which tasks matched at one moment.
-#[derive(Debug, Clone)]
-pub struct Snapshot {
-    /// The moment: the state exactly after [`Head::seq`].
-    pub head: Head,
-    /// The tasks, in the order of their dispatch.
-    pub pins: Vec<Pin>,
-}
-
-/// A task at a snapshot's moment: enough to show it later as it stood then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pin {
-    /// The store's own number of the task.
-    pub key: i64,
-    /// Where it stood.
-    pub status: Status,
-    /// Its attempt.
-    pub attempt: Attempt,
-    /// Since when it stood so.
-    pub since: Timestamp,
-    /// Its last event then.
-    pub seq: Seq,
 }
 
 /// An API key as it is kept: never the key itself.

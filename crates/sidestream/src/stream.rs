@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::StoreError;
-use crate::store::{Head, LogQuery, Pin as TaskPin, SnapshotQuery, Store};
+use crate::store::{Head, LogQuery, Pins, SnapshotQuery, Store};
 use crate::stream::ring::{Found, Look, Ring, Watcher};
 use crate::stream::waiting::{Waiting, Woken};
 
@@ -159,7 +159,7 @@ impl Source {
         let ready = reader.open().await?;
         let cursor = match &reader.phase {
             Phase::News(place) => Some(place.cursor()),
-            Phase::Opening | Phase::Snapshot { .. } => None,
+            Phase::Opening | Phase::Snapshot { .. } | Phase::BrokenSnapshot => None,
         };
         Ok(ChunkStream::of(Box::new(reader), ready, cursor))
     }
@@ -190,16 +190,13 @@ struct Reader {
 }
 
 /// Where in its story a stream is.
-#[derive(Clone)]
 enum Phase {
     /// Nothing is read yet.
     Opening,
-    /// Shows how things stood at `at`; `shown` of the tasks are.
-    Snapshot {
-        at: Place,
-        pins: Arc<[TaskPin]>,
-        shown: usize,
-    },
+    /// Shows how things stood at `at`: all but those tasks have been shown.
+    Snapshot { at: Place, left: Pins },
+    /// A snapshot was not found to its end: what was shown of it is worth nothing.
+    BrokenSnapshot,
     /// Everything up to here has been seen.
     News(Place),
 }
@@ -318,14 +315,16 @@ impl Reader {
 
     /// What comes next where the ring does not bring it.
     async fn read_on(&mut self) -> Step {
-        match self.phase.clone() {
-            Phase::Opening => Ok(Some(self.open().await?)),
-            Phase::Snapshot { at, pins, shown } => self.show_snapshot(at, &pins, shown).await,
-            Phase::News(place) => match self.watcher.look(place.seq) {
-                Look::Behind => self.read_log(place).await,
-                Look::News => Ok(Some(Vec::new())),
-                Look::Nothing => self.wait(place).await,
-            },
+        let place = match &mut self.phase {
+            Phase::Opening => return Ok(Some(self.open().await?)),
+            Phase::Snapshot { .. } => return self.show_snapshot().await,
+            Phase::BrokenSnapshot => return self.show_another_snapshot().await,
+            Phase::News(place) => place.clone(),
+        };
+        match self.watcher.look(place.seq) {
+            Look::Behind => self.read_log(place).await,
+            Look::News => Ok(Some(Vec::new())),
+            Look::Nothing => self.wait(place).await,
         }
     }
 
@@ -353,8 +352,7 @@ impl Reader {
             let head = self.source.store.head().await?;
             self.phase = Phase::Snapshot {
                 at: Place::at_end_of(head),
-                pins: Arc::new([]),
-                shown: 0,
+                left: Vec::new().into(),
             };
             return Ok(());
         }
@@ -366,15 +364,26 @@ impl Reader {
         let snapshot = self.source.store.snapshot(&query).await?;
         self.phase = Phase::Snapshot {
             at: Place::at_end_of(snapshot.head),
-            pins: snapshot.pins.into(),
-            shown: 0,
+            left: snapshot.pins,
         };
         Ok(())
     }
 
-    async fn show_snapshot(&mut self, at: Place, pins: &Arc<[TaskPin]>, shown: usize) -> Step {
-        let end = pins.len().min(shown + self.snapshot_page);
-        let tasks = self.source.store.resolve(&pins[shown..end]).await?;
+    async fn show_snapshot(&mut self) -> Step {
+        let Phase::Snapshot { at, left } = &mut self.phase else {
+            return Ok(Some(Vec::new()));
+        };
+        let page = match left.next(self.snapshot_page).await {
+            Ok(page) => page,
+            Err(error) => {
+                self.phase = Phase::BrokenSnapshot;
+                return Err(error);
+            }
+        };
+        let tasks = self.source.store.resolve(page).await?;
+        let shown = page.len();
+        left.take(shown);
+        let end = left.is_empty().then(|| at.clone());
         let wanted = |chunk: &Chunk| self.watcher.filter().matches_type(chunk.chunk_type);
         let chunks = tasks.iter().filter_map(Chunk::of_snapshot).filter(wanted);
         let mut items: Vec<_> = chunks
@@ -389,14 +398,7 @@ impl Reader {
             ..BATCH_BYTES => SNAPSHOT_PAGE_MAX.min(self.snapshot_page * 2),
             _ => (self.snapshot_page / 2).max(1),
         };
-        if end < pins.len() {
-            let pins = Arc::clone(pins);
-            self.phase = Phase::Snapshot {
-                at,
-                pins,
-                shown: end,
-            };
-        } else {
+        if let Some(at) = end {
             items.push(StreamItem {
                 chunk: None,
                 cursor: Some(at.cursor()),
@@ -404,6 +406,13 @@ impl Reader {
             self.phase = Phase::News(at);
         }
         Ok(Some(items))
+    }
+
+    /// Who was shown a part of a snapshot must forget it.
+    async fn show_another_snapshot(&mut self) -> Step {
+        let head = self.source.store.head().await?;
+        let reason = "the snapshot could not be read to its end";
+        self.reset(reason, &head).await.map(Some)
     }
 
     /// The ring no longer reaches back to here: the log does, or else the stream begins anew (S3).

@@ -143,10 +143,13 @@ pub(super) fn sqlite_snapshot() -> anyhow::Result<Operation> {
         // All of it goes along, the folder too.
         let sqlite = &sqlite;
         sqlite.runtime.block_on(async {
-            let snapshot = sqlite.store.snapshot(&query).await?;
+            let mut pins = sqlite.store.snapshot(&query).await?.pins;
             let mut tasks = 0;
-            for page in snapshot.pins.chunks(128) {
+            while !pins.is_empty() {
+                let page = pins.next(128).await?;
+                let count = page.len();
                 tasks += black_box(sqlite.store.resolve(page).await?).len();
+                pins.take(count);
             }
             anyhow::ensure!(tasks == 1_000, "the snapshot has {tasks} tasks");
             Ok(())

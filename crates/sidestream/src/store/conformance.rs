@@ -101,6 +101,7 @@ macro_rules! for_each_promise {
             reference: it_answers_as_the_reference_does,
             snapshot: a_snapshot_holds_what_matches,
             snapshot: a_snapshot_is_one_moment,
+            snapshot: a_snapshot_of_many_is_one_moment,
             snapshot: a_pinned_task_is_shown_as_it_stood,
             snapshot: a_deleted_task_is_shown_while_its_events_last,
             dispatch: one_key_is_one_task,

@@ -142,7 +142,7 @@ impl Store for MemoryStore {
         let state = self.state.lock();
         Ok(Snapshot {
             head: self.head_of(&state),
-            pins: state.pins(query),
+            pins: state.pins(query).into(),
         })
     }
 
@@ -390,15 +390,15 @@ impl State {
         let keys = statuses
             .iter()
             .filter_map(|status| self.by_status.get(status));
-        let mut pins: Vec<Pin> = keys
+        let mut pins: Vec<(Timestamp, Pin)> = keys
             .flatten()
             .map(|key| (*key, &self.tasks[key]))
             .filter(|(_, task)| task.identity().namespace == query.namespace)
             .filter(|(_, task)| query.filter.matches_task(task.identity()))
-            .map(|(key, task)| pin(key, task))
+            .map(|(key, task)| (task.created_at, pin(key, task)))
             .collect();
-        pins.sort_unstable_by_key(|pin| pin.key);
-        pins
+        pins.sort_unstable_by_key(|(created_at, pin)| (*created_at, pin.key));
+        pins.into_iter().map(|(_, pin)| pin).collect()
     }
 
     fn resolve(&self, pin: &Pin) -> Option<SnapshotTask> {

@@ -23,8 +23,8 @@ use tokio::task::JoinSet;
 
 use super::counts::Scope;
 use super::{
-    ApiKey, Committed, Head, ListQuery, LogPage, LogQuery, Page, Pin, Request, Result, Snapshot,
-    SnapshotQuery, Store,
+    ApiKey, Committed, Head, ListQuery, LogPage, LogQuery, Page, Pin, Pins, Request, Result,
+    Snapshot, SnapshotQuery, Store,
 };
 use crate::clock::Clock;
 use crate::error::{StoreError, StoreErrorKind};
@@ -64,6 +64,7 @@ use connection::Connections;
 use failure::Failure;
 use proxy::Sessions;
 use reading::Reading;
+use snapshot::{Begun, Search};
 use spec::Specs;
 use time::Time;
 use value::Value;
@@ -147,21 +148,28 @@ macro_rules! read {
     ($store:expr, |$reading:ident| $found:expr) => {
         read!($store, begin_to_read, |$reading| $found)
     };
-    ($store:expr, $begin:ident, |$reading:ident| $found:expr) => {{
+    ($store:expr, $begin:ident, |$reading:ident| $found:expr) => {
+        again!($store, async {
+            let connection = $store.connections.get().await?;
+            let begun = connection.$begin();
+            let $reading = &Reading {
+                connection: &connection,
+                specs: &$store.specs,
+            };
+            let found: failure::Result<_> = $found.await;
+            drop(begun);
+            reading::ended(connection, found)
+        })
+    };
+}
+
+/// Does it again, if its connection turns out to be broken, or a migration is in the way.
+macro_rules! again {
+    ($store:expr, $read:expr) => {{
         let (mut losses, mut conflicts) = (0, 0);
         loop {
-            let read = async {
-                let connection = $store.connections.get().await?;
-                let begun = connection.$begin();
-                let $reading = &Reading {
-                    connection: &connection,
-                    specs: &$store.specs,
-                };
-                let found: failure::Result<_> = $found.await;
-                drop(begun);
-                reading::ended(connection, found)
-            };
-            match read.await {
+            let read: failure::Result<_> = $read.await;
+            match read {
                 Err(failure) if failure.is_loss() && losses < LOSSES_MAX => losses += 1,
                 Err(failure) if failure.is_conflict() && conflicts < CONFLICTS_MAX => {
                     conflicts += 1
@@ -344,11 +352,17 @@ impl Store for PostgresStore {
     }
 
     async fn snapshot(&self, query: &SnapshotQuery) -> Result<Snapshot> {
-        read!(self, begin_to_search, |reading| async {
-            let head = log::head(reading).await?;
-            let pins = snapshot::pins(reading, query).await?;
-            Ok(Snapshot { head, pins })
-        })
+        let begun = again!(self, Search::begin(&self.connections, &self.specs, query));
+        let Begun { head, first, rest } = begun?;
+        let place = self.place.clone();
+        let pins = match rest {
+            None => first.into(),
+            Some(search) => Pins::found_by(first, |finder| async move {
+                let found = search.finish(finder).await;
+                found.map_err(|failure| failure.at(&place))
+            }),
+        };
+        Ok(Snapshot { head, pins })
     }
 
     async fn resolve(&self, pins: &[Pin]) -> Result<Vec<SnapshotTask>> {

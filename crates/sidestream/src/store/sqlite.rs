@@ -22,8 +22,8 @@ use tokio::sync::{oneshot, watch};
 use super::counts::Scope;
 use super::steady::SteadyClock;
 use super::{
-    ApiKey, Committed, Head, ListQuery, LogPage, LogQuery, Page, Pin, Request, Result, Snapshot,
-    SnapshotQuery, Store,
+    ApiKey, Committed, Head, ListQuery, LogPage, LogQuery, Page, Pin, Pins, Request, Result,
+    Snapshot, SnapshotQuery, Store,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{StoreError, StoreErrorKind};
@@ -61,7 +61,7 @@ mod writer;
 use checkpoint::{Checkpointer, Marks};
 use lock::{DirectoryLock, Mark};
 use prepare::prepare;
-use readers::Readers;
+use readers::{Readers, Reading};
 use spec::Specs;
 use tasks::Tasks;
 use transaction::Memory;
@@ -244,14 +244,21 @@ impl Store for SqliteStore {
 
     async fn snapshot(&self, query: &SnapshotQuery) -> Result<Snapshot> {
         let (query, epoch) = (query.clone(), self.epoch.clone());
-        self.readers
-            .read(move |reading| {
-                Ok(Snapshot {
-                    head: log::head(reading, epoch)?,
-                    pins: snapshot::pins(reading, &query)?,
-                })
-            })
-            .await
+        let (moment, head) = oneshot::channel();
+        let readers = Arc::clone(&self.readers);
+        let mut pins = Pins::found_by(Vec::new(), |finder| async move {
+            let search = move |reading: &Reading<'_>| match moment.send(log::head(reading, epoch)?)
+            {
+                Ok(()) => snapshot::find_pins(reading, &query, &finder),
+                // Who asked has gone.
+                Err(_) => Ok(()),
+            };
+            readers.read(search).await
+        });
+        pins.next(1).await?;
+        let gone = |_| StoreError::new(StoreErrorKind::Bug, "a snapshot without its moment");
+        let head = head.await.map_err(gone)?;
+        Ok(Snapshot { head, pins })
     }
 
     async fn resolve(&self, pins: &[Pin]) -> Result<Vec<SnapshotTask>> {

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::chance::Chance;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::store::{
-    ApiKey, Committed, Head, ListQuery, LogPage, LogQuery, Page, Pin, Request, Result, Snapshot,
-    SnapshotQuery, Store,
+    ApiKey, Committed, Head, ListQuery, LogPage, LogQuery, Page, Pin, Pins, Request, Result,
+    Snapshot, SnapshotQuery, Store,
 };
 
 /// What goes wrong, and how often: each in so many of a thousand cases.
@@ -36,6 +36,8 @@ pub struct Faults {
     pub repeats: u16,
     /// A reading fails.
     pub fails_reads: u16,
+    /// A snapshot's moment is told, and some of its tasks, and then its reading fails.
+    pub breaks_snapshots: u16,
     /// The doorbell does not ring.
     pub drops_bells: u16,
     /// A call takes time before it is carried out, and again after.
@@ -52,6 +54,7 @@ impl Faults {
         lands_later: 0,
         repeats: 0,
         fails_reads: 0,
+        breaks_snapshots: 0,
         drops_bells: 0,
         delays: 0,
         delay_max: Duration::ZERO,
@@ -167,6 +170,19 @@ impl FaultyStore {
             answer
         })
         .await
+    }
+
+    async fn snapshot_perhaps(&self, query: &SnapshotQuery) -> Result<Snapshot> {
+        let snapshot = self.inner.snapshot(query).await?;
+        if !self.is_hit(self.faults().breaks_snapshots) {
+            return Ok(snapshot);
+        }
+        let Snapshot { head, pins } = snapshot;
+        let mut found = pins.all().await?;
+        let kept = self.chance.next() % (found.len() as u64 + 1);
+        found.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
+        let pins = Pins::found_by(found, |_| async { Err(unavailable()) });
+        Ok(Snapshot { head, pins })
     }
 
     async fn commit_perhaps(&self, batch: Vec<Request>) -> Result<Committed> {
@@ -287,7 +303,7 @@ impl Store for FaultyStore {
     }
 
     async fn snapshot(&self, query: &SnapshotQuery) -> Result<Snapshot> {
-        self.read(self.inner.snapshot(query)).await
+        self.read(self.snapshot_perhaps(query)).await
     }
 
     async fn resolve(&self, pins: &[Pin]) -> Result<Vec<SnapshotTask>> {

@@ -86,6 +86,7 @@ fn some_faults(dice: &Dice) -> Faults {
         },
         3 => Faults {
             fails_reads: 500,
+            breaks_snapshots: 500,
             ..Faults::NONE
         },
         _ => Faults {
@@ -94,6 +95,7 @@ fn some_faults(dice: &Dice) -> Faults {
             lands_later: dice.between(0, 50) as u16,
             repeats: dice.between(0, 300) as u16,
             fails_reads: dice.between(0, 200) as u16,
+            breaks_snapshots: 100,
             drops_bells: dice.between(0, 500) as u16,
             delays: dice.between(0, 500) as u16,
             delay_max: dice.ms(1, 800),

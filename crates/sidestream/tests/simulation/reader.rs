@@ -332,6 +332,7 @@ impl Reader {
             "the cursor belongs to another log" => is_other,
             "the cursor is ahead of the log" => is_ahead,
             "the log has been pruned past the cursor" => behind,
+            "the snapshot could not be read to its end" => self.position().is_none(),
             _ => false,
         };
         match is_so {

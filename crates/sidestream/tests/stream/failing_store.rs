@@ -56,6 +56,51 @@ async fn a_failing_store_is_reported_and_the_stream_goes_on() {
     );
 }
 
+/// S3: who has been shown a part of a snapshot whose rest cannot be read is told so, and shown another.
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_breaks_off_is_begun_anew() {
+    let process = process().await;
+    let mut tasks = Vec::new();
+    for _ in 0..100 {
+        tasks.push(process.run(NewTask::new("many")).await);
+    }
+    let breaking = Faults {
+        breaks_snapshots: 1_000,
+        ..Faults::NONE
+    };
+    process.store.set_faults(breaking);
+    let mut stream = process.open(StreamOptions::default()).await;
+    let mut resets = 0;
+    for round in 0..20 {
+        let shown = loop {
+            match timeout(HOUR, stream.next()).await.expect("it stays silent") {
+                Some(Ok(item)) => {
+                    let chunk = item.chunk.expect("the snapshot has no end");
+                    resets += usize::from(chunk.chunk_type == StreamReset);
+                }
+                Some(Err(error)) => break error,
+                None => panic!("the stream has ended"),
+            }
+        };
+        assert_eq!(shown.kind(), StoreErrorKind::Unavailable);
+        assert_eq!(stream.cursor(), None);
+        assert_eq!(resets, round, "each but the first begins with a reset");
+    }
+    process.complete(&tasks[0]).await;
+    process.store.set_faults(Faults::NONE);
+    let first = next_chunk(&mut stream).await;
+    assert_eq!(first.chunk_type, StreamReset);
+    let reason = &first.payload().expect("it is plain")["reason"];
+    assert_eq!(reason, "the snapshot could not be read to its end");
+    for task in &tasks[1..] {
+        let chunk = next_chunk(&mut stream).await;
+        assert_eq!(chunk.chunk_type, Running);
+        assert_eq!(chunk.task_id(), Some(task.id()));
+    }
+    process.complete(&tasks[1]).await;
+    assert_eq!(ready(&mut stream).await, ["|", "completed"]);
+}
+
 /// The attempts of a task retried by hand are told apart, and its story goes on after its end.
 #[tokio::test(start_paused = true)]
 async fn a_task_that_is_retried_goes_on_being_told() {

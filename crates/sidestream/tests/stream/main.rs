@@ -13,8 +13,8 @@ use sidestream::stream::RingLimits;
 use sidestream::testing::{Faults, FaultyStore, SeededChance};
 use sidestream::{
     AgentId, Chunk, ChunkStream, ChunkType, Config, Cursor, Filter, Json, MemoryStore, Namespace,
-    NewTask, ResourceId, RunId, Seq, SnapshotKind, Start, Store, StreamItem, StreamOptions, Task,
-    TaskId, TaskManager, ThreadId, Timestamp, ToolName,
+    NewTask, ResourceId, RunId, Seq, SnapshotKind, Start, Store, StoreErrorKind, StreamItem,
+    StreamOptions, Task, TaskId, TaskManager, ThreadId, Timestamp, ToolName,
 };
 use tokio::time::{Instant, timeout};
 

@@ -43,7 +43,8 @@ pub(super) async fn a_namespace_sees_only_its_own(world: &mut World) {
             statuses: vec![Status::Pending, Status::Running],
         };
         let found = world.store().snapshot(&query).await;
-        let pins = found.expect("the store works").pins;
+        let pins = found.expect("the store works").pins.all().await;
+        let pins = pins.expect("the store works");
         let shown = world.store().resolve(&pins).await;
         let shown = shown.expect("the store works");
         assert_eq!(shown.len(), 2);

@@ -10,15 +10,17 @@ use sidestream_core::{
 
 use super::Value;
 use super::cells::{self, Cells};
+use super::connection::{Connection, Connections};
 use super::failure::Result;
 use super::log;
-use super::reading::Reading;
+use super::reading::{self, Reading};
 use super::row::{self, SELECTED};
-use super::scan;
-use super::spec;
+use super::scan::{self, Statement};
+use super::spec::{self, Specs};
+use crate::store::snapshot::Finder;
 use crate::store::stored::Stored;
 use crate::store::wanted::Wanted;
-use crate::store::{Pin, SnapshotQuery};
+use crate::store::{Head, Pin, SnapshotQuery};
 
 static BY_KEY: LazyLock<String> =
     LazyLock::new(|| format!("SELECT {SELECTED} FROM @tasks t WHERE t.key = ANY ($1)"));
@@ -30,24 +32,149 @@ static UNTOLD: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The pins of a snapshot, in the order of dispatch.
-pub(super) async fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result<Vec<Pin>> {
-    if query.statuses.is_empty() {
-        return Ok(Vec::new());
+/// So many pins are found at first, and then at a time, where an index has them in order.
+const PART_FIRST: usize = 128;
+const PART: usize = 8_192;
+
+/// How a snapshot begins.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// Its moment.
+    pub(super) head: Head,
+    /// The first tasks.
+    pub(super) first: Vec<Pin>,
+    /// What finds the others.
+    pub(super) rest: Option<Search>,
+}
+
+/// Looks for the tasks of a snapshot, in a transaction that sees its moment.
+#[derive(Debug)]
+pub(super) struct Search {
+    connection: Connection,
+    wanted: Wanted,
+    /// The place of the last task that has been found.
+    after: Place,
+}
+
+/// Where a task is among the others: when it was created, and its key.
+type Place = (i64, i64);
+
+impl Search {
+    pub(super) async fn begin(
+        connections: &Connections,
+        specs: &Specs,
+        query: &SnapshotQuery,
+    ) -> Result<Begun> {
+        let wanted = Wanted::by_filter(&query.namespace, &query.filter, &query.statuses);
+        let connection = connections.get().await?;
+        let begun = connection.begin_to_search();
+        let found = first(&connection, specs, &wanted).await;
+        drop(begun);
+        match found {
+            Ok((
+                head,
+                Part {
+                    pins: first,
+                    rest_after: Some(after),
+                },
+            )) => {
+                let rest = Some(Self {
+                    connection,
+                    wanted,
+                    after,
+                });
+                Ok(Begun { head, first, rest })
+            }
+            found => {
+                let (head, Part { pins: first, .. }) = reading::ended(connection, found)?;
+                let rest = None;
+                Ok(Begun { head, first, rest })
+            }
+        }
     }
-    let wanted = Wanted::by_filter(&query.namespace, &query.filter, &query.statuses);
+
+    /// Finds the others, as long as anybody wants them.
+    pub(super) async fn finish(self, finder: Finder) -> Result<()> {
+        let found = self.find(&finder).await;
+        reading::ended(self.connection, found)
+    }
+
+    async fn find(&self, finder: &Finder) -> Result<()> {
+        let mut after = Some(self.after);
+        while after.is_some() {
+            let part = part(&self.connection, &self.wanted, after, PART).await?;
+            let is_wanted = finder.found(part.pins);
+            after = part.rest_after.filter(|_| is_wanted);
+        }
+        Ok(())
+    }
+}
+
+/// Some tasks of a snapshot.
+#[derive(Debug)]
+struct Part {
+    pins: Vec<Pin>,
+    /// Behind which place there may be others.
+    rest_after: Option<Place>,
+}
+
+/// The moment, and the first tasks.
+async fn first(connection: &Connection, specs: &Specs, wanted: &Wanted) -> Result<(Head, Part)> {
+    let head = log::head(&Reading { connection, specs }).await?;
+    let part = match wanted.statuses.is_empty() {
+        true => Part {
+            pins: Vec::new(),
+            rest_after: None,
+        },
+        false => part(connection, wanted, None, PART_FIRST).await?,
+    };
+    Ok((head, part))
+}
+
+/// The tasks behind a place: so many, where an index has them in order, else all.
+async fn part(
+    connection: &Connection,
+    wanted: &Wanted,
+    after: Option<Place>,
+    limit: usize,
+) -> Result<Part> {
     // A row for each status: a row for each task would take more than what is in it. Aggregates of one group
     // see its rows in one order.
-    let columns = "t.status, array_agg(t.first_seq), array_agg(t.key), array_agg(t.attempt), \
-        array_agg(t.since_ms), array_agg(t.seq)";
-    let mut statement = scan::select(columns, &wanted);
-    statement.add(" GROUP BY t.status");
-    let mut pins: Vec<(u64, Pin)> = Vec::new();
-    for row in statement.rows(reading.connection).await? {
+    let mut statement = Statement::new();
+    statement.add(
+        "SELECT status, array_agg(created_at_ms), array_agg(key), array_agg(attempt), \
+            array_agg(since_ms), array_agg(seq) FROM (",
+    );
+    let is_in_order = !scan::needs_specs(wanted);
+    let parts: Vec<Wanted> = match is_in_order {
+        true => scan::for_each_status(wanted).collect(),
+        false => vec![wanted.clone()],
+    };
+    let rows = || Value::from(i64::try_from(limit).unwrap_or(i64::MAX));
+    for (nth, part) in parts.iter().enumerate() {
+        statement.add(if nth > 0 { " UNION ALL (" } else { "(" });
+        let columns = "t.status, t.created_at_ms, t.key, t.attempt, t.since_ms, t.seq";
+        statement.add(&format!("SELECT {columns}"));
+        scan::from(&mut statement, part, !is_in_order);
+        if let Some((created_at, key)) = after {
+            let values = [created_at.into(), key.into()];
+            statement.with(" AND (t.created_at_ms, t.key) > (?, ?)", values);
+        }
+        if is_in_order {
+            statement.with(" ORDER BY t.created_at_ms, t.key LIMIT ?", [rows()]);
+        }
+        statement.add(")");
+    }
+    if is_in_order && parts.len() > 1 {
+        statement.with(" ORDER BY created_at_ms, key LIMIT ?", [rows()]);
+    }
+    statement.add(") AS found GROUP BY status");
+    let mut pins: Vec<(Place, Pin)> = Vec::new();
+    for row in statement.rows(connection).await? {
         let mut cells = Cells::of(&row);
         let status = Status::parse(cells.text()?)?;
         let mut column = || cells.next::<Vec<i64>>();
-        let (first, keys, attempts) = (column()?, column()?, column()?);
+        let (created_at, keys, attempts) = (column()?, column()?, column()?);
         let (since, seqs) = (column()?, column()?);
         drop(row);
         pins.reserve(keys.len());
@@ -59,11 +186,14 @@ pub(super) async fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result
                 since: Timestamp::from_ms(since[nth]),
                 seq: Seq(seqs[nth].cast_unsigned()),
             };
-            pins.push((first[nth].cast_unsigned(), pin));
+            pins.push(((created_at[nth], key), pin));
         }
     }
-    pins.sort_unstable_by_key(|(first, _)| *first);
-    Ok(pins.into_iter().map(|(_, pin)| pin).collect())
+    pins.sort_unstable_by_key(|(place, _)| *place);
+    let last = pins.last().map(|(place, _)| *place);
+    let rest_after = last.filter(|_| is_in_order && pins.len() == limit);
+    let pins = pins.into_iter().map(|(_, pin)| pin).collect();
+    Ok(Part { pins, rest_after })
 }
 
 /// Tasks by their keys, as far as they are there.
@@ -85,29 +215,20 @@ pub(super) async fn by_keys(
 /// Since its pin's moment a task may have gone on. What never changes is in its spec; what a suspended
 /// one waited for is in its row if it has not gone on, else in the event that the pin names.
 pub(super) async fn resolve(reading: &Reading<'_>, pins: &[Pin]) -> Result<Vec<SnapshotTask>> {
-    let keys = Value::integers(pins.iter().map(|pin| pin.key));
-    let connection = reading.connection;
-    // A spec at hand may be one whose row is gone.
-    let sql = "SELECT key FROM @specs WHERE key = ANY ($1)";
-    let rows = connection.query(sql, &[keys]).await?;
-    let left = rows.iter().map(|row| row.get::<_, i64>(0));
-    let specs = reading.specs.of(connection, left.clone()).await?;
-    let left: std::collections::HashSet<i64> = left.collect();
+    let keys = pins.iter().map(|pin| pin.key);
+    let specs = spec::look_at(reading.connection, keys).await?;
     let payloads = suspend_payloads(reading, pins).await?;
     let resolved = pins
         .iter()
-        .filter(|pin| left.contains(&pin.key))
-        .map(|pin| {
-            let spec = spec::spec_of(&specs, pin.key)?;
-            Ok(SnapshotTask {
-                identity: Arc::clone(&spec.identity),
-                status: pin.status,
-                attempt: pin.attempt,
-                since: pin.since,
-                suspend_payload: payloads.get(&pin.seq).cloned(),
-            })
+        .filter_map(|pin| Some((pin, specs.get(&pin.key)?)))
+        .map(|(pin, spec)| SnapshotTask {
+            identity: Arc::clone(&spec.identity),
+            status: pin.status,
+            attempt: pin.attempt,
+            since: pin.since,
+            suspend_payload: payloads.get(&pin.seq).cloned(),
         });
-    resolved.collect()
+    Ok(resolved.collect())
 }
 
 /// What the suspended ones waited for, each by the event that its pin names.

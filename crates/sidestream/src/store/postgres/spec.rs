@@ -86,6 +86,15 @@ impl Specs {
     }
 }
 
+/// The specs of these tasks whose rows are there. A look is no need: what is at hand stays so.
+pub(super) async fn look_at(
+    connection: &Connection,
+    keys: impl IntoIterator<Item = i64>,
+) -> Result<HashMap<i64, Spec>> {
+    let rows = connection.query(&SELECT, &[Value::integers(keys)]).await?;
+    rows.iter().map(read).collect()
+}
+
 /// A task's spec out of those that were found.
 pub(super) fn spec_of(specs: &HashMap<i64, Arc<Spec>>, key: i64) -> Result<Arc<Spec>> {
     let missing = || Failure::Unreadable(format!("task {key} has no spec"));

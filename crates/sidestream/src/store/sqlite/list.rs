@@ -8,15 +8,13 @@
 //! tasks of each status by creation, and those that have another time by that. They are read side by side.
 
 use rusqlite::types::Value;
-use rusqlite::{Rows, params_from_iter};
 use sidestream_core::Timestamp;
 
 use super::choice::{self, Candidate};
 use super::failure::{Failure, Result};
-use super::prepare::prepare;
 use super::readers::Reading;
 use super::row;
-use super::scan::{Range, Statement, Way, rows};
+use super::scan::{self, Range, Statement, Way, rows};
 use crate::store::counts::Counts;
 use crate::store::order::Columns;
 use crate::store::wanted::{Wanted, column};
@@ -183,11 +181,20 @@ impl<'q> Lister<'q> {
         }
         let mut places = Vec::new();
         let mut left_out = 0;
-        for statements in groups {
+        for mut statements in groups {
             if places.len() == wanted {
                 break;
             }
-            self.read_side_by_side(statements, wanted.saturating_add(offset), |place| {
+            // Of what must be sorted first, SQLite keeps no more.
+            for statement in &mut statements {
+                statement.then("LIMIT ?", [rows(wanted.saturating_add(offset))]);
+            }
+            let order = |one: &PageKey, other: &PageKey| match query.is_descending {
+                false => one.cmp(other),
+                true => other.cmp(one),
+            };
+            let connection = self.reading.connection;
+            scan::read_side_by_side(connection, &statements, place, order, |place| {
                 if left_out < offset {
                     left_out += 1;
                 } else {
@@ -197,35 +204,6 @@ impl<'q> Lister<'q> {
             })?;
         }
         Ok(places)
-    }
-
-    /// Reads statements that are each in the order of the list as one, at most so many rows of each, as long as `take`
-    /// asks for more.
-    fn read_side_by_side(
-        &self,
-        mut statements: Vec<Statement>,
-        most: usize,
-        mut take: impl FnMut(PageKey) -> bool,
-    ) -> Result<()> {
-        // Of what must be sorted first, SQLite keeps no more.
-        for statement in &mut statements {
-            statement.then("LIMIT ?", [rows(most)]);
-        }
-        let prepared = statements
-            .iter()
-            .map(|one| prepare(self.reading.connection, &one.sql));
-        let mut prepared: Vec<_> = prepared.collect::<rusqlite::Result<_>>()?;
-        let lines = prepared.iter_mut().zip(&statements);
-        let mut lines = lines
-            .map(|(prepared, one)| Line::new(prepared.query(params_from_iter(&one.values))?))
-            .collect::<Result<Vec<_>>>()?;
-        while let Some((first, place)) = first_of(&mut lines, self.query.is_descending) {
-            if !take(place) {
-                break;
-            }
-            first.step()?;
-        }
-        Ok(())
     }
 
     /// What is read, each part in the order asked for.
@@ -312,38 +290,6 @@ impl<'q> Lister<'q> {
 struct Part {
     range: Range,
     has_time: Option<bool>,
-}
-
-/// A part as it is read: one place after the other.
-struct Line<'s> {
-    place: Option<PageKey>,
-    rows: Rows<'s>,
-}
-
-impl<'s> Line<'s> {
-    fn new(rows: Rows<'s>) -> Result<Self> {
-        let mut line = Self { place: None, rows };
-        line.step()?;
-        Ok(line)
-    }
-
-    fn step(&mut self) -> Result<()> {
-        self.place = self.rows.next()?.map(place).transpose()?;
-        Ok(())
-    }
-}
-
-/// The line whose place comes first in the list, and that place.
-fn first_of<'l, 's>(
-    lines: &'l mut [Line<'s>],
-    is_descending: bool,
-) -> Option<(&'l mut Line<'s>, PageKey)> {
-    let places = lines.iter_mut();
-    let places = places.filter_map(|line| line.place.map(|place| (line, place)));
-    match is_descending {
-        false => places.min_by_key(|(_, place)| *place),
-        true => places.max_by_key(|(_, place)| *place),
-    }
 }
 
 fn place(row: &rusqlite::Row<'_>) -> Result<PageKey> {

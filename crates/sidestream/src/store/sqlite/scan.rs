@@ -4,7 +4,9 @@
 //! within a range the tasks are in the order of a time, then of creation, then of dispatch. What the index does not
 //! know is tested row by row. SQLite is told which index to use: it keeps no statistics, and we have counters.
 
+use std::cmp::Ordering;
 use std::fmt::Write as _;
+use std::mem;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -228,6 +230,39 @@ impl Statement {
         let mut statement = prepare(connection, &self.sql)?;
         let number = statement.query_row(params_from_iter(&self.values), |row| row.get(0));
         Ok(u64::try_from(number.map(|n: i64| n)?).unwrap_or(0))
+    }
+}
+
+/// Reads statements that are each in order as one that is in order, as long as `take` asks for more.
+pub(super) fn read_side_by_side<T>(
+    connection: &Connection,
+    statements: &[Statement],
+    read: fn(&Row<'_>) -> Result<T>,
+    order: impl Fn(&T, &T) -> Ordering,
+    mut take: impl FnMut(T) -> bool,
+) -> Result<()> {
+    let prepared = statements.iter().map(|one| prepare(connection, &one.sql));
+    let mut prepared: Vec<_> = prepared.collect::<rusqlite::Result<_>>()?;
+    let mut lines = Vec::with_capacity(statements.len());
+    for (prepared, one) in prepared.iter_mut().zip(statements) {
+        let mut rows = prepared.query(params_from_iter(&one.values))?;
+        if let Some(first) = rows.next()? {
+            lines.push((read(first)?, rows));
+        }
+    }
+    loop {
+        let firsts = lines.iter_mut().enumerate();
+        let next = firsts.min_by(|(_, (one, _)), (_, (other, _))| order(one, other));
+        let Some((at, (next, rows))) = next else {
+            return Ok(());
+        };
+        let goes_on = match rows.next()? {
+            Some(row) => take(mem::replace(next, read(row)?)),
+            None => take(lines.swap_remove(at).0),
+        };
+        if !goes_on {
+            return Ok(());
+        }
     }
 }
 

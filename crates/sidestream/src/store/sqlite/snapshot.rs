@@ -1,8 +1,9 @@
 //! How tasks stand at one moment, and how they stood then.
 
+use std::mem;
 use std::sync::Arc;
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 use sidestream_core::wire::SnapshotTask;
 use sidestream_core::{
     Attempt, EventKind, Json, Namespace, Seq, Status, Task, ThreadId, Timestamp,
@@ -14,40 +15,63 @@ use super::log;
 use super::prepare::prepare;
 use super::readers::Reading;
 use super::row;
-use super::scan::Way;
+use super::scan::{self, Way};
 use super::spec;
+use crate::store::snapshot::Finder;
 use crate::store::wanted::Wanted;
 use crate::store::{Pin, SnapshotQuery};
 
 /// No more ends are told at once than those that bring them to so many bytes.
 const COMPLETIONS_BYTES_MAX: usize = 8 << 20;
 
-/// The pins of a snapshot, in the order of dispatch.
-pub(super) fn pins(reading: &Reading<'_>, query: &SnapshotQuery) -> Result<Vec<Pin>> {
+/// So many pins are handed on at first, and then at a time.
+const PART_FIRST: usize = 128;
+const PART: usize = 4_096;
+
+/// Finds the pins of a snapshot, as long as anybody wants them.
+pub(super) fn find_pins(
+    reading: &Reading<'_>,
+    query: &SnapshotQuery,
+    finder: &Finder,
+) -> Result<()> {
     if query.statuses.is_empty() {
-        return Ok(Vec::new());
+        return Ok(());
     }
     let wanted = Wanted::by_filter(&query.namespace, &query.filter, &query.statuses);
-    let way = way_to(reading, &wanted)?;
-    let mut pins = Vec::new();
-    for range in way.ranges(&wanted) {
-        let statement = range.select("key, status, attempt, since_ms, seq", &wanted);
-        let found = statement.rows(reading.connection, |row| {
-            Ok(Pin {
-                key: row.get(0)?,
-                status: match range.part {
-                    Some((status, _)) => status,
-                    None => row::status(spec::required(row, 1)?)?,
-                },
-                attempt: Attempt(row.get(2)?),
-                since: Timestamp::from_ms(row.get(3)?),
-                seq: Seq(row.get::<_, i64>(4)?.cast_unsigned()),
-            })
-        });
-        pins.append(&mut found?);
-    }
-    pins.sort_unstable_by_key(|pin| pin.key);
-    Ok(pins)
+    let ranges = way_to(reading, &wanted)?.ranges(&wanted).into_iter();
+    let statements = ranges.map(|range| {
+        let columns = "created_at_ms, key, status, attempt, since_ms, seq";
+        let mut statement = range.select(columns, &wanted);
+        statement.then("ORDER BY created_at_ms, key", []);
+        statement
+    });
+    let mut part = Vec::with_capacity(PART_FIRST);
+    scan::read_side_by_side(
+        reading.connection,
+        &statements.collect::<Vec<_>>(),
+        pin,
+        |(one, _), (other, _)| one.cmp(other),
+        |(_, pin)| {
+            part.push(pin);
+            part.len() < part.capacity()
+                || finder.found(mem::replace(&mut part, Vec::with_capacity(PART)))
+        },
+    )?;
+    finder.found(part);
+    Ok(())
+}
+
+/// A pin, and its place among the others.
+fn pin(row: &Row<'_>) -> Result<((i64, i64), Pin)> {
+    let (created_at, key) = (row.get(0)?, row.get(1)?);
+    let pin = Pin {
+        key,
+        status: row::status(spec::required(row, 2)?)?,
+        attempt: Attempt(row.get(3)?),
+        since: Timestamp::from_ms(row.get(4)?),
+        seq: Seq(row.get::<_, i64>(5)?.cast_unsigned()),
+    };
+    Ok(((created_at, key), pin))
 }
 
 fn way_to(reading: &Reading<'_>, wanted: &Wanted) -> Result<Way> {
