@@ -45,6 +45,7 @@ mod outcome;
 mod plans;
 mod proxy;
 mod queue;
+mod quiet;
 mod reading;
 mod requests;
 mod row;
@@ -63,6 +64,7 @@ use bell::Bell;
 use connection::Connections;
 use failure::Failure;
 use proxy::Sessions;
+use quiet::Quiet;
 use reading::Reading;
 use snapshot::{Begun, Search};
 use spec::Specs;
@@ -131,6 +133,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(5);
 pub struct PostgresStore {
     connections: Arc<Connections>,
     specs: Specs,
+    quiet: Quiet,
     time: Time,
     bell: Bell,
     place: Place,
@@ -240,6 +243,7 @@ impl PostgresStore {
         Ok(Self {
             connections,
             specs,
+            quiet: Quiet::default(),
             time: Time::starting_after(options.clock, head.shown_ms, head.last_at),
             bell,
             place: address.place,
@@ -286,7 +290,13 @@ impl PostgresStore {
         connection: &connection::Connection,
         batch: &[Request],
     ) -> failure::Result<(Committed, Option<Seq>)> {
-        let begun = start::start(connection, &self.specs, &self.time, self.turn, batch).await;
+        let begun = start::start(
+            connection,
+            (&self.specs, &self.quiet, &self.time),
+            self.turn,
+            batch,
+        )
+        .await;
         let mut transaction = begun?;
         let mut answers = Vec::with_capacity(batch.len());
         for request in batch {

@@ -9,6 +9,7 @@ mod open;
 mod order;
 mod pooled;
 mod processes;
+mod quiet;
 mod restart;
 mod sessions;
 mod support;

@@ -23,7 +23,7 @@ pub(crate) fn dispatch(id: &str, args: serde_json::Value) -> Request {
     dispatched(id, task)
 }
 
-fn dispatched(id: &str, task: NewTask) -> Request {
+pub(crate) fn dispatched(id: &str, task: NewTask) -> Request {
     let id = TaskId::new(id).expect("a plain id");
     let spec = task.into_spec(Namespace::default(), id, TaskDefaults::default());
     Request::Dispatch {

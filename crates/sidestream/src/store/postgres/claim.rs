@@ -19,6 +19,7 @@ use super::cells::Cells;
 use super::connection::answer;
 use super::failure::{Failure, Result};
 use super::queue::{self, FIND_DUE, LINES, TAKE, Waiting};
+use super::quiet::NobodyWaits;
 use super::row;
 use super::transaction::Transaction;
 use crate::store::counts::Scope;
@@ -39,6 +40,8 @@ const LOOKS_MAX: usize = 8;
 struct Found {
     /// Those to take, in order.
     picked: Vec<Picked>,
+    /// Are those all who wait, for any of the tools?
+    are_all: bool,
     rest: Rest,
 }
 
@@ -69,7 +72,11 @@ impl Transaction<'_> {
         }
         let due_here = self.unwritten(&tools, Queue::Delayed);
         let due_here = due_here.map(|stored| stored.task.due_at()).min();
-        let (due, mut lines) = self.first_look(claim, &tools, is_of_lanes).await?;
+        let (due, mut lines) = match self.known_lines(claim, &tools) {
+            Some(due) => (due, Some(Vec::new())),
+            None => self.first_look(claim, &tools, is_of_lanes).await?,
+        };
+        let known = self.nobody_waits.take();
         let next_due = due.into_iter().chain(due_here).min();
         let mut tasks = Vec::new();
         for _ in 0..LOOKS_MAX {
@@ -88,6 +95,11 @@ impl Transaction<'_> {
             let is_short = claimed.len() < found.picked.len();
             let has_taken = !claimed.is_empty();
             tasks.extend(claimed);
+            if found.are_all && !is_short {
+                let (epoch, at, due) = (&self.epoch, self.begun_at, (due, self.now));
+                self.nobody_waits = Some(NobodyWaits::learnt(known, epoch, at, &tools, due));
+                break;
+            }
             match found.rest {
                 // Somebody has taken or changed some of them meanwhile.
                 _ if is_short => {}
@@ -126,6 +138,13 @@ impl Transaction<'_> {
         unwritten.filter(move |stored| {
             stored.queue == Some(queue) && tools.contains(&stored.task.identity().tool_name)
         })
+    }
+
+    /// When the next is due, if it is known that nobody stands in the lines as the database has them.
+    fn known_lines(&self, claim: &Claim, tools: &BTreeSet<&ToolName>) -> Option<Option<Timestamp>> {
+        let known = self.nobody_waits.as_ref();
+        let known = known.filter(|_| claim.namespace.is_none() && !self.has_written);
+        known?.next_due(tools, self.now)
     }
 
     /// Makes ready what has come due, and says when the next will; and looks at the lines, if they are wanted.
@@ -198,6 +217,7 @@ impl Transaction<'_> {
         if open.is_empty() {
             return Ok(Found::default());
         }
+        let are_all_open = open.len() == tools.len();
         let max = max_of_line(left);
         let mut waiting = match read {
             Some(read) => read,
@@ -210,7 +230,12 @@ impl Transaction<'_> {
         waiting.extend(unwritten.map(Waiting::unwritten));
         waiting.sort_by_key(|waiting| waiting.place);
         self.know_agents(claim, &waiting, &mut slots)?;
-        Ok(slots.pick_of_lines(&waiting, left, max))
+        let found = slots.pick_of_lines(&waiting, left, max);
+        let are_all = are_all_open && found.picked.len() == waiting.len();
+        Ok(Found {
+            are_all: are_all && found.rest == Rest::Nowhere,
+            ..found
+        })
     }
 
     /// Looks who is next in the lanes. All is written.
@@ -415,6 +440,10 @@ impl Slots<'_> {
             true => Rest::InOtherLanes,
             false => Rest::Nowhere,
         };
-        Found { picked, rest }
+        Found {
+            picked,
+            are_all: false,
+            rest,
+        }
     }
 }

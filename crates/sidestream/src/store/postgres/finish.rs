@@ -95,6 +95,7 @@ impl Transaction<'_> {
         let is_log_changed = !self.happened.is_empty() || self.has_pruned;
         let is_appending = is_log_changed || !self.counters.is_unchanged();
         if writes.is_empty() && !is_appending && !self.has_written {
+            self.keep_quiet(self.begun_at);
             let entries = Vec::new();
             return Ok((Committed { answers, entries }, None));
         }
@@ -115,6 +116,7 @@ impl Transaction<'_> {
             Err(failure) => return Err(failure),
         };
         drop(writes);
+        self.keep_quiet(base);
         for (key, spec) in self.tasks.specs() {
             self.specs.keep(key, spec);
         }
@@ -129,6 +131,14 @@ impl Transaction<'_> {
         let head = entries.last().map(|entry| entry.event.seq);
         let answers = answers.collect();
         Ok((Committed { answers, entries }, head))
+    }
+
+    /// Hands on what is known of the queue, if nobody else has added to the log before this did.
+    fn keep_quiet(&mut self, base: Seq) {
+        let known = self.nobody_waits.take();
+        if let Some(known) = known.filter(|_| base == self.begun_at) {
+            self.quiet.keep(known, &self.tasks, self.seq);
+        }
     }
 
     async fn ask_xid(&self) -> Result<String> {

@@ -11,6 +11,7 @@ use super::cells::Cells;
 use super::connection::{Connection, Ready, answer};
 use super::counters;
 use super::failure::{Failure, Result};
+use super::quiet::Quiet;
 use super::row::{self, SELECTED};
 use super::spec::{self, Specs};
 use super::time::Time;
@@ -246,8 +247,7 @@ fn steps(named: &Named) -> Vec<(Step, &'static str, Vec<Value<'_>>)> {
 /// Begins a transaction for a batch.
 pub(super) async fn start<'c>(
     connection: &'c Connection,
-    specs: &'c Specs,
-    time: &Time,
+    (specs, quiet, time): (&'c Specs, &'c Quiet, &Time),
     turn: i64,
     batch: &[Request],
 ) -> Result<Transaction<'c>> {
@@ -286,6 +286,9 @@ pub(super) async fn start<'c>(
         empty_counters: Vec::new(),
         has_written: false,
         tasks: Tasks::default(),
+        nobody_waits: quiet.take_at(&head.epoch, head.seq),
+        epoch: head.epoch,
+        quiet,
     };
     for step in [Step::Lock, Step::ReadByRepetition, Step::ReadByName] {
         let found = row::read_all(connection, specs, &rows_of(step)).await?;

@@ -24,18 +24,19 @@ use std::sync::Arc;
 
 use sidestream_core::lifecycle::{self, Change, LeaseChange};
 use sidestream_core::{
-    Command, Event, EventKind, LogEntry, Namespace, Rejection, ReportNumber, Seq, Status, Task,
-    TaskId, Timestamp,
+    Command, Epoch, Event, EventKind, LogEntry, Namespace, Rejection, ReportNumber, Seq, Status,
+    Task, TaskId, Timestamp, ToolName,
 };
 
 use super::Value;
 use super::connection::{Connection, answer};
 use super::counters::Counters;
 use super::failure::{Failure, Result};
+use super::quiet::{NobodyWaits, Quiet};
 use super::row;
 use super::spec::{self, Specs};
 use crate::store::counts::Counted;
-use crate::store::stored::Stored;
+use crate::store::stored::{Queue, Stored};
 
 /// What a request comes to: done, refused, or not done at all.
 pub(super) type Decided<T> = Result<std::result::Result<T, Rejection>>;
@@ -47,6 +48,8 @@ pub(super) struct Transaction<'c> {
     pub(super) specs: &'c Specs,
     /// The time at which all of it happens.
     pub(super) now: Timestamp,
+    /// Of which log.
+    pub(super) epoch: Epoch,
     /// The last event when it began.
     pub(super) begun_at: Seq,
     /// The last event so far, if nobody else commits meanwhile.
@@ -64,6 +67,10 @@ pub(super) struct Transaction<'c> {
     /// Has anything been written that [`Transaction::writes`] does not know of?
     pub(super) has_written: bool,
     pub(super) tasks: Tasks,
+    /// Is it known that nobody waits, but for those that the transaction knows?
+    pub(super) nobody_waits: Option<NobodyWaits>,
+    /// Where that is kept for the next.
+    pub(super) quiet: &'c Quiet,
 }
 
 /// The tasks that the transaction knows: locked, or made by it.
@@ -190,6 +197,14 @@ impl Tasks {
     pub(super) fn unwritten(&self) -> impl Iterator<Item = (Option<&Stored>, &Stored)> {
         let unwritten = self.known.values().filter(|known| !known.is_saved());
         unwritten.map(|known| (known.saved.as_deref(), &*known.now))
+    }
+
+    /// Those that wait: for which tool, where, and until when.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&ToolName, Queue, Timestamp)> {
+        self.known.values().filter_map(|known| {
+            let task = &known.now.task;
+            Some((&task.identity().tool_name, known.now.queue?, task.due_at()))
+        })
     }
 
     /// The specs of those known, to be kept at hand.
