@@ -1,7 +1,8 @@
 //! Group commit: the requests of concurrent callers become one transaction.
 //!
 //! There is no timer. While one batch is being committed the next gathers by itself, and who waited for the
-//! one before is told: alone a caller waits for one commit, a thousand callers share one. The claim of the
+//! one before is told: alone a caller waits for one commit, a thousand callers share one. A few callers are told
+//! first, so that those who ask again at once share the next commit, too (`returning`). The claim of the
 //! process's own worker goes along with whatever may bring it work (`standing`).
 
 use std::collections::VecDeque;
@@ -17,9 +18,11 @@ use crate::store::{Answer, Committed, Request, Store};
 use crate::stream::tail::{Lead, Tail};
 
 mod batch;
+mod returning;
 mod standing;
 
 use batch::{Batch, Callers, Gathering, share};
+use returning::Returning;
 
 pub(crate) use standing::{Claimant, StandingClaim};
 
@@ -86,6 +89,7 @@ impl Writer {
                 deferred: VecDeque::new(),
             },
             counts,
+            returning: Returning::default(),
             _closed: closed.drop_guard(),
         };
         (writer, writer_loop)
@@ -196,6 +200,7 @@ pub(crate) struct WriterLoop {
     tail: Arc<Tail>,
     gathering: Gathering,
     counts: Arc<Counts>,
+    returning: Returning,
     _closed: DropGuard,
 }
 
@@ -204,16 +209,29 @@ struct Untold {
     entries: Vec<LogEntry>,
     answers: Vec<Result<Answer, Rejection>>,
     waiting: Callers,
+    /// So many may ask for more as soon as they are told.
+    may_return: usize,
 }
 
 impl WriterLoop {
-    /// While one batch is being committed the next gathers, and who waited for the one before is told.
+    /// While one batch is being committed the next gathers, and who waited for the one before is told; a few are told
+    /// before, and may be in it.
     pub(crate) async fn run(mut self) {
         let tail = Arc::clone(&self.tail);
         while self.gathering.wait().await {
             let lead = tail.lead().await;
-            let mut untold = None;
+            let mut untold: Option<Untold> = None;
             loop {
+                self.gathering.gather();
+                let (returning, others) = (&mut self.returning, self.gathering.len());
+                let are_waited_for =
+                    |it: &mut Untold| returning.are_waited_for(it.may_return, others);
+                if let Some(last) = untold.take_if(are_waited_for) {
+                    let callers = last.may_return;
+                    last.tell(&lead).await;
+                    let came = self.gathering.wait_for(callers).await;
+                    self.returning.came(came, callers);
+                }
                 let batch = self.gathering.take();
                 if batch.is_empty() {
                     break;
@@ -250,11 +268,12 @@ impl WriterLoop {
         match committed {
             Ok(Committed { answers, entries }) => {
                 self.count(answers.len());
-                waiting.committed(&answers);
+                let may_return = waiting.committed(&answers);
                 Some(Untold {
                     entries,
                     answers,
                     waiting,
+                    may_return,
                 })
             }
             Err(error) if error.kind() == StoreErrorKind::Bug && requests.len() > 1 => {
@@ -281,6 +300,7 @@ impl WriterLoop {
                         entries,
                         answers,
                         waiting: Callers::one(reply),
+                        may_return: 0,
                     };
                     untold.tell(lead).await;
                 }
@@ -312,6 +332,8 @@ impl Untold {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::time::Duration;
+
     use parking_lot::Mutex;
     use sidestream_core::{Namespace, NewTask, TaskId, ToolName, WorkerId};
 
@@ -319,6 +341,7 @@ pub(crate) mod tests {
     use crate::store::{Admission, Claim, MemoryStore};
     use crate::stream::RingLimits;
     use crate::stream::ring::Ring;
+    use crate::testing::{Faults, FaultyStore, SeededChance};
 
     /// Claims one task at a time, and notes what it hears.
     struct Claims {
@@ -386,5 +409,41 @@ pub(crate) mod tests {
         tokio::join!(writer_loop.run(), told);
         let heard = heard.lock().clone();
         assert_eq!(heard, ["claims", "brought 1", "claims", "brought 0"]);
+    }
+
+    /// Callers who each wait for an answer before they ask again share every commit, though they began apart.
+    #[tokio::test(start_paused = true)]
+    async fn callers_who_ask_again_at_once_share_every_commit() {
+        const CALLERS: usize = 8;
+        const EACH: usize = 100;
+        let chance = Arc::new(SeededChance::new(1));
+        let store = Arc::new(FaultyStore::new(Arc::new(MemoryStore::new()), chance));
+        store.set_faults(Faults {
+            delays: 1_000,
+            delay_max: Duration::from_millis(10),
+            ..Faults::NONE
+        });
+        let ring = Arc::new(Ring::new(Seq(0), RingLimits::default()));
+        let tail = Arc::new(Tail::new(Arc::clone(&store) as _, ring, Vec::new()));
+        let (writer, writer_loop) = Writer::new(store, tail);
+        let caller = |number: usize| {
+            let writer = writer.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(number as u64)).await;
+                for nth in 0..EACH {
+                    let id = format!("{number}-{nth}");
+                    let answer = writer.submit(dispatch(&id)).await;
+                    answer.expect("it is committed");
+                }
+            }
+        };
+        let all = async {
+            futures::future::join_all((0..CALLERS).map(caller)).await;
+            writer.close().await;
+        };
+        tokio::join!(writer_loop.run(), all);
+        let (commits, requests) = writer.commits_and_requests();
+        assert_eq!(requests, (CALLERS * EACH) as u64);
+        assert!(commits < EACH as u64 + 10, "{commits} commits");
     }
 }

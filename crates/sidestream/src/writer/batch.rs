@@ -19,6 +19,11 @@ const BATCH_MAX: usize = 1_024;
 /// So many bytes of payload at most make a batch, but for one request that is larger alone.
 const BATCH_BYTES_MAX: usize = 4 << 20;
 
+/// Those who were answered are waited for so many turns of the runtime at most, and as long as one of them comes each
+/// so many.
+const TURNS_MAX: u32 = 256;
+const IDLE_TURNS_MAX: u32 = 64;
+
 /// The next batch, as it gathers.
 pub(super) struct Gathering {
     pub(super) receiver: mpsc::Receiver<Waiting>,
@@ -62,15 +67,48 @@ impl Gathering {
         std::future::pending().await
     }
 
+    /// How many requests are gathered, for this batch and those after it.
+    pub(super) fn len(&self) -> usize {
+        self.batch.len() + self.deferred.len()
+    }
+
+    /// Gathers what has come.
+    pub(super) fn gather(&mut self) {
+        while self.has_room()
+            && let Ok(waiting) = self.receiver.try_recv()
+        {
+            self.add(waiting);
+        }
+    }
+
+    /// Gathers what comes within a moment, until there is as much more as is hoped for; says how much came.
+    ///
+    /// A moment is counted in turns of the runtime: those who are to come have theirs in between.
+    pub(super) async fn wait_for(&mut self, hoped: usize) -> usize {
+        let (mut came, mut idle_turns) = (0, 0);
+        for _ in 0..TURNS_MAX {
+            match self.receiver.try_recv() {
+                Ok(waiting) => {
+                    self.add(waiting);
+                    (came, idle_turns) = (came + 1, 0);
+                }
+                Err(_) if idle_turns == IDLE_TURNS_MAX => break,
+                Err(_) => {
+                    idle_turns += 1;
+                    tokio::task::yield_now().await;
+                }
+            }
+            if came == hoped || !self.has_room() {
+                break;
+            }
+        }
+        came
+    }
+
     /// What waits now, but one request at most for each task; and a claim of the worker, where there may be
     /// work for it. Empty, if there is nothing.
     pub(super) fn take(&mut self) -> Batch {
-        while self.has_room() {
-            match self.receiver.try_recv() {
-                Ok(waiting) => self.add(waiting),
-                Err(_) => break,
-            }
-        }
+        self.gather();
         let mut batch = std::mem::take(&mut self.batch);
         for waiting in std::mem::take(&mut self.deferred) {
             self.add(waiting);
@@ -95,8 +133,7 @@ impl Gathering {
     }
 
     fn count(&self) {
-        let gathered = self.batch.len() + self.deferred.len();
-        self.counts.gathered.store(gathered, Relaxed);
+        self.counts.gathered.store(self.len(), Relaxed);
     }
 }
 
@@ -136,13 +173,18 @@ impl Callers {
         }
     }
 
-    /// Takes note that the batch is committed: the worker has back at once the slots that its claim did not need.
-    pub(super) fn committed(&mut self, answers: &[Result<Answer, Rejection>]) {
-        if let Some(brought) = self.brought.take()
-            && let Some(Ok(Answer::Claimed(claimed))) = answers.last()
-        {
-            brought(claimed.tasks.len());
-        }
+    /// Takes note that the batch is committed: the worker has back at once the slots that its claim did not need. Says
+    /// how many may ask for more once they are told: as many as asked now, or as have tasks now that may end at once.
+    pub(super) fn committed(&mut self, answers: &[Result<Answer, Rejection>]) -> usize {
+        let Some(brought) = self.brought.take() else {
+            return answers.len();
+        };
+        let tasks = match answers.last() {
+            Some(Ok(Answer::Claimed(claimed))) => claimed.tasks.len(),
+            _ => 0,
+        };
+        brought(tasks);
+        tasks.max(answers.len() - 1)
     }
 }
 
