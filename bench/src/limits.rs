@@ -87,13 +87,19 @@ pub(crate) fn version(work: &Work) -> String {
 
 /// How many transitions to a commit, and how many tasks in all.
 ///
-/// As many to a commit as occur: while half of what is in flight is being committed the other half gathers, and
-/// half of a half is dispatched and begun at once. So it is three quarters of what is in flight, which
-/// `transitions_per_commit` of ours shows.
+/// As many to a commit as occur, which `transitions_per_commit` of ours shows. Of many in flight, half is being
+/// committed while the other half gathers, and half of a half is dispatched and begun at once: three quarters of what
+/// is in flight. A few share each commit: twice as many. One alone shares nothing.
 fn lives(work: &Work) -> anyhow::Result<(i64, i64)> {
+    /// As Sidestream's writer has it.
+    const FEW: i64 = 32;
     let (in_flight, tasks) = (work.number("in_flight")?, work.number("tasks")?);
-    let batch = i64::try_from(in_flight)? * 3 / 4;
-    Ok((batch.max(1), i64::try_from(tasks)?))
+    let batch = match i64::try_from(in_flight)? {
+        1 => 1,
+        few @ ..=FEW => few * 3 / 2,
+        many => many * 3 / 4,
+    };
+    Ok((batch, i64::try_from(tasks)?))
 }
 
 fn written(tasks: i64) -> String {
