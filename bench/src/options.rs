@@ -62,8 +62,8 @@ pub(crate) struct Options {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Writes the tables of docs/performance.md and the plots from results that were kept; of a figure that is in
-    /// several, the last counts.
+    /// Writes the tables of docs/performance.md and the plots from results that were kept; of a figure at a setting
+    /// that is in several, the last counts.
     Publish {
         /// Files of bench/results.
         #[arg(required = true)]

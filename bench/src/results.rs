@@ -62,7 +62,7 @@ impl Results {
         std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
     }
 
-    /// Reads several as one: of a figure that is in several, the last counts.
+    /// Reads several as one: of a figure at a setting that is in several, the last counts.
     pub(crate) fn read_all(paths: &[impl AsRef<Path>]) -> anyhow::Result<Self> {
         let mut all: Option<Self> = None;
         for path in paths.iter().map(AsRef::as_ref) {
@@ -86,9 +86,16 @@ impl Results {
     }
 
     fn followed_by(mut self, mut later: Self) -> Self {
-        let is_in_later = |line: &Line| later.lines.iter().any(|other| other.figure == line.figure);
+        let is_same = |one: &Line, other: &Line| {
+            (&one.figure, &one.setting) == (&other.figure, &other.setting)
+        };
+        let is_in_later = |line: &Line| later.lines.iter().any(|other| is_same(line, other));
         self.lines.retain(|line| !is_in_later(line));
         self.lines.append(&mut later.lines);
+        self.lines.sort_by(|one, other| {
+            let of = |line: &Line| (line.figure.clone(), line.setting.clone());
+            of(one).cmp(&of(other))
+        });
         self.earlier.push(self.at);
         Self {
             lines: self.lines,
