@@ -95,7 +95,7 @@ fn lives(work: &Work) -> anyhow::Result<(i64, i64)> {
     const FEW: i64 = 32;
     let (in_flight, tasks) = (work.number("in_flight")?, work.number("tasks")?);
     let batch = match i64::try_from(in_flight)? {
-        1 => 1,
+        ..=1 => 1,
         few @ ..=FEW => few * 3 / 2,
         many => many * 3 / 4,
     };

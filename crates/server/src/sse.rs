@@ -147,14 +147,23 @@ impl Writer {
             text: String::new(),
             usual_bytes: self.usual_bytes,
             chunks: 0,
+            has_place: false,
             seen: &mut self.seen,
         };
         let given = self.stream.next_into(&mut frame).await?;
-        let Frame { text, chunks, .. } = frame;
+        let Frame {
+            text,
+            chunks,
+            has_place,
+            ..
+        } = frame;
         if let Err(error) = given {
             return Some(self.bear(error).await);
         }
-        self.failing_since = None;
+        // A part of a snapshot is no progress: its rest may fail again and again.
+        if has_place {
+            self.failing_since = None;
+        }
         self.usual_bytes = text.len();
         self.open.sent(chunks, text.len());
         Some(Ok(text.into()))
@@ -178,6 +187,8 @@ struct Frame<'w> {
     text: String,
     usual_bytes: usize,
     chunks: u64,
+    /// Does it bring the client to a place in the log?
+    has_place: bool,
     /// The client's cursor.
     seen: &'w mut Option<Cursor>,
 }
@@ -185,6 +196,7 @@ struct Frame<'w> {
 impl Frame<'_> {
     /// Sets the client's cursor; says whether that moved it.
     fn move_to(&mut self, epoch: &Epoch, seq: Seq) -> bool {
+        self.has_place = true;
         match &mut *self.seen {
             Some(seen) if seen.epoch.as_ref() == Some(epoch) => {
                 std::mem::replace(&mut seen.seq, seq) != seq

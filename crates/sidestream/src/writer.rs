@@ -446,4 +446,34 @@ pub(crate) mod tests {
         assert_eq!(requests, (CALLERS * EACH) as u64);
         assert!(commits < EACH as u64 + 10, "{commits} commits");
     }
+
+    /// Callers who never pause do not keep a writer from closing: they are refused, and it ends.
+    #[tokio::test(start_paused = true)]
+    async fn callers_who_never_pause_do_not_hold_up_the_end() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let ring = Arc::new(Ring::new(Seq(0), RingLimits::default()));
+        let tail = Arc::new(Tail::new(Arc::clone(&store), ring, Vec::new()));
+        let (writer, writer_loop) = Writer::new(store, tail);
+        let caller = |number: usize| {
+            let writer = writer.clone();
+            async move {
+                for nth in 0.. {
+                    let id = format!("{number}-{nth}");
+                    if let Err(error) = writer.submit(dispatch(&id)).await {
+                        return (error, nth);
+                    }
+                    if nth == 100 {
+                        writer.closing.cancel();
+                    }
+                    assert!(nth < 200, "it goes on");
+                }
+                unreachable!("it counts on and on")
+            }
+        };
+        let callers = futures::future::join_all((0..4).map(caller));
+        let ((), ended) = tokio::join!(writer_loop.run(), callers);
+        for (error, nth) in ended {
+            assert!(matches!(error, Error::ShutDown), "{error:?} at {nth}");
+        }
+    }
 }

@@ -112,6 +112,26 @@ async fn a_stream_breaks_off_in_a_long_outage() {
     );
 }
 
+/// So does one whose snapshots all break off, though each shows something before.
+#[tokio::test]
+async fn a_stream_breaks_off_when_no_snapshot_can_be_read_to_its_end() {
+    let (host, store) = without_ring(Duration::from_millis(100)).await;
+    for _ in 0..10 {
+        host.dispatch(json!({"toolName": "stuck"})).await;
+    }
+    store.set_faults(Faults {
+        breaks_snapshots: 1_000,
+        ..Faults::NONE
+    });
+    let mut stream = host.stream("/v1/stream?snapshot=active").await;
+    let mut resets = 0;
+    while let Some(block) = stream.block().await {
+        resets += usize::from(block.contains("stream-reset"));
+        assert!(resets < 5, "it begins anew for ever");
+    }
+    assert!(!stream.has_ended_well());
+}
+
 #[tokio::test]
 async fn a_request_is_not_waited_for_for_ever() {
     let mut server = loopback();

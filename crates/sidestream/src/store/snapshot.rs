@@ -49,7 +49,7 @@ pub struct Pin {
 /// still finding.
 ///
 /// The store goes on by itself, all at the snapshot's moment, as fast as it can, and never waits for its
-/// reader. Dropping this ends the search.
+/// reader. Once this is dropped the search ends: at the latest with the next part that it finds.
 pub struct Pins {
     found: Vec<Pin>,
     /// How many of those have been taken.
@@ -67,24 +67,32 @@ enum More {
 
 /// What is told by a search, which ends when this is dropped.
 struct Search {
-    told: mpsc::UnboundedReceiver<Result<Vec<Pin>>>,
+    told: mpsc::UnboundedReceiver<Told>,
     _searching: JoinSet<()>,
+}
+
+/// What a search tells.
+enum Told {
+    /// More are found, in order.
+    Found(Vec<Pin>),
+    /// There are no more.
+    End,
+    Failed(StoreError),
 }
 
 /// Tells what a search finds.
 #[derive(Debug, Clone)]
-pub(crate) struct Finder(mpsc::UnboundedSender<Result<Vec<Pin>>>);
+pub(crate) struct Finder(mpsc::UnboundedSender<Told>);
 
 impl Finder {
     /// More are found, in order. Does anybody still want to know?
     pub(super) fn found(&self, part: Vec<Pin>) -> bool {
-        self.0.send(Ok(part)).is_ok()
+        self.0.send(Told::Found(part)).is_ok()
     }
 }
 
 impl Pins {
-    /// The first that are found, and what a search will find behind them. It is over when it has ended and its
-    /// finder is dropped.
+    /// The first that are found, and what a search will find behind them until it ends.
     pub(crate) fn found_by<S>(first: Vec<Pin>, search: impl FnOnce(Finder) -> S) -> Self
     where
         S: Future<Output = Result<()>> + Send + 'static,
@@ -93,10 +101,12 @@ impl Pins {
         let search = search(Finder(teller.clone()));
         let mut searching = JoinSet::new();
         searching.spawn(async move {
-            if let Err(error) = search.await {
-                // Who has gone needs no answer.
-                let _ = teller.send(Err(error));
-            }
+            let last = match search.await {
+                Ok(()) => Told::End,
+                Err(error) => Told::Failed(error),
+            };
+            // Who has gone needs no answer.
+            let _ = teller.send(last);
         });
         let search = Search {
             told,
@@ -118,22 +128,24 @@ impl Pins {
     /// it fails from then on.
     pub async fn next(&mut self, limit: usize) -> Result<&[Pin]> {
         while self.found.len() - self.taken < limit {
-            let part = match &mut self.more {
+            let told = match &mut self.more {
                 More::No => break,
                 More::Perhaps(search) => search.told.recv().await,
                 More::Lost => return Err(lost()),
             };
-            match part {
-                Some(Ok(mut part)) => {
+            match told {
+                Some(Told::Found(mut part)) => {
                     self.found.drain(..self.taken);
                     self.taken = 0;
                     self.found.append(&mut part);
                 }
-                Some(Err(error)) => {
+                Some(Told::End) => self.more = More::No,
+                Some(Told::Failed(error)) => {
                     self.more = More::Lost;
                     return Err(error);
                 }
-                None => self.more = More::No,
+                // The search is gone, and has not said that it was over.
+                None => self.more = More::Lost,
             }
         }
         let left = &self.found[self.taken..];

@@ -72,8 +72,11 @@ impl Gathering {
         self.batch.len() + self.deferred.len()
     }
 
-    /// Gathers what has come.
+    /// Gathers what has come. Once the writer is closed nothing more can.
     pub(super) fn gather(&mut self) {
+        if self.closing.is_cancelled() {
+            self.receiver.close();
+        }
         while self.has_room()
             && let Ok(waiting) = self.receiver.try_recv()
         {
@@ -83,7 +86,7 @@ impl Gathering {
 
     /// Gathers what comes within a moment, until there is as much more as is hoped for; says how much came.
     ///
-    /// A moment is counted in turns of the runtime: those who are to come have theirs in between.
+    /// A moment is counted in turns of the runtime: those who are to come have theirs in between, if it is theirs.
     pub(super) async fn wait_for(&mut self, hoped: usize) -> usize {
         let (mut came, mut idle_turns) = (0, 0);
         for _ in 0..TURNS_MAX {

@@ -40,7 +40,7 @@ const LOOKS_MAX: usize = 8;
 struct Found {
     /// Those to take, in order.
     picked: Vec<Picked>,
-    /// Are those all who wait, for any of the tools?
+    /// Are those known to be all who wait, for any of the tools?
     are_all: bool,
     rest: Rest,
 }
@@ -77,6 +77,10 @@ impl Transaction<'_> {
             None => self.first_look(claim, &tools, is_of_lanes).await?,
         };
         let known = self.nobody_waits.take();
+        if claim.namespace.is_some() {
+            // It leaves nobody behind who did not wait before.
+            self.nobody_waits = known.clone().filter(|known| !known.is_due(self.now));
+        }
         let next_due = due.into_iter().chain(due_here).min();
         let mut tasks = Vec::new();
         for _ in 0..LOOKS_MAX {

@@ -81,7 +81,8 @@ impl NobodyWaits {
         learnt
     }
 
-    fn is_due(&self, now: Timestamp) -> bool {
+    /// Has the time of somebody come?
+    pub(super) fn is_due(&self, now: Timestamp) -> bool {
         self.next_due.is_some_and(|due| due <= now)
     }
 

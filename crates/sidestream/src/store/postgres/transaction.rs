@@ -10,7 +10,8 @@
 //! ```
 //!
 //! What picks tasks itself (claims, rescues, cleanups) asks the database in between, after what came
-//! before it in the batch has been written.
+//! before it in the batch has been written; but a claim finds those whom its batch brings in memory, and need not ask
+//! where it is known that nobody else waits (`quiet`).
 //!
 //! Every transaction takes its locks in one order, so no two wait for each other: first the right to
 //! claim, if it needs it, then tasks by key, then the names of new tasks, and last the head. Those that

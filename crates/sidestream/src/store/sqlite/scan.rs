@@ -6,7 +6,6 @@
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;
-use std::mem;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -251,17 +250,17 @@ pub(super) fn read_side_by_side<T>(
         }
     }
     loop {
-        let firsts = lines.iter_mut().enumerate();
+        let firsts = lines.iter().enumerate();
         let next = firsts.min_by(|(_, (one, _)), (_, (other, _))| order(one, other));
-        let Some((at, (next, rows))) = next else {
+        let Some((at, _)) = next else {
             return Ok(());
         };
-        let goes_on = match rows.next()? {
-            Some(row) => take(mem::replace(next, read(row)?)),
-            None => take(lines.swap_remove(at).0),
-        };
-        if !goes_on {
+        let (next, mut rows) = lines.swap_remove(at);
+        if !take(next) {
             return Ok(());
+        }
+        if let Some(row) = rows.next()? {
+            lines.push((read(row)?, rows));
         }
     }
 }
