@@ -86,16 +86,11 @@ impl Results {
     }
 
     fn followed_by(mut self, mut later: Self) -> Self {
-        let is_same = |one: &Line, other: &Line| {
-            (&one.figure, &one.setting) == (&other.figure, &other.setting)
-        };
-        let is_in_later = |line: &Line| later.lines.iter().any(|other| is_same(line, other));
+        let is_in_later = |line: &Line| later.lines.iter().any(|it| it.place() == line.place());
         self.lines.retain(|line| !is_in_later(line));
         self.lines.append(&mut later.lines);
-        self.lines.sort_by(|one, other| {
-            let of = |line: &Line| (line.figure.clone(), line.setting.clone());
-            of(one).cmp(&of(other))
-        });
+        self.lines
+            .sort_by(|one, other| one.place().cmp(&other.place()));
         self.earlier.push(self.at);
         Self {
             lines: self.lines,
@@ -106,6 +101,11 @@ impl Results {
 }
 
 impl Line {
+    /// Which table it is in.
+    fn place(&self) -> (&str, &BTreeMap<String, u64>) {
+        (&self.figure, &self.setting)
+    }
+
     /// As the tables call it.
     pub(crate) fn name(&self) -> String {
         match self.runs.last() {

@@ -22,7 +22,8 @@ pub(super) struct Returning {
 }
 
 impl Returning {
-    /// Are so many callers to be waited for once they are told, while so many others wait?
+    /// Are so many callers to be waited for once they are told, while so many others wait? To be asked once for each
+    /// batch: those for which it is not tried are counted.
     pub(super) fn are_waited_for(&mut self, callers: usize, others: usize) -> bool {
         if !(1..=CALLERS_MAX).contains(&callers) || callers + others < 2 {
             return false;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sidestream::clock::ManualClock;
-use sidestream::core::{NewTask, Task, Timestamp, ToolName, WorkerId};
+use sidestream::core::{Namespace, NewTask, Task, Timestamp, ToolName, WorkerId};
 use sidestream::store::{
     Answer, Claim, Claimed, Limits, PostgresOptions, PostgresStore, Request, Store,
 };
@@ -101,6 +101,26 @@ async fn who_comes_after_nobody_waited_is_found() {
     store.commit(vec![make("ours")]).await.expect("it works");
     let found = claimed(&store, [any()]).await;
     assert_eq!(ids(&found), ["ours"]);
+    end(&store, &found.tasks).await;
+
+    // one that came along with a claim of another namespace,
+    assert!(claimed(&store, [any()]).await.tasks.is_empty());
+    let elsewhere = || match any() {
+        Request::Claim(claim) => Request::Claim(Claim {
+            namespace: Some(Namespace::new("elsewhere").expect("a plain name")),
+            ..claim
+        }),
+        other => panic!("expected a claim, made {other:?}"),
+    };
+    assert!(claimed(&store, [elsewhere()]).await.tasks.is_empty());
+    assert!(
+        claimed(&store, [make("passed"), elsewhere()])
+            .await
+            .tasks
+            .is_empty()
+    );
+    let found = claimed(&store, [any()]).await;
+    assert_eq!(ids(&found), ["passed"]);
     end(&store, &found.tasks).await;
 
     // and one for which there is no slot.

@@ -65,6 +65,11 @@ impl NobodyWaits {
         (next_due, now): (Option<Timestamp>, Timestamp),
     ) -> Self {
         let before = before.filter(|before| !before.is_due(now));
+        let before = match before {
+            // The claim went by it.
+            Some(before) if before.next_due(tools, now).is_some() => return before,
+            before => before,
+        };
         let of_others = before.filter(|before| {
             let mut known = before.tools.iter();
             known.any(|tool| !tools.contains(tool))
